@@ -1,0 +1,62 @@
+"""The `dpnorm` command."""
+
+import sys
+
+import typer
+
+from dpnorm.cli.bench import bench
+from dpnorm.cli.check import check
+from dpnorm.cli.convert import convert
+from dpnorm.cli.rule import rule
+from dpnorm.cli.train import train
+from dpnorm.cli.why import why
+
+app = typer.Typer(
+    name="dpnorm",
+    help="Find what breaks DP-SGD's per-sample gradient bounds, convert it, train, and measure "
+    "accuracy, epsilon and leakage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(check)
+app.command()(convert)
+app.command()(train)
+app.add_typer(bench, name="bench")
+app.command()(rule)
+app.command()(why)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dpnorm import __version__
+
+        print(f"dpnorm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
+    from dpnorm.errors import DpnormError
+
+    try:
+        app()
+    except DpnormError as error:
+        print(f"dpnorm: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dpnorm: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,75 @@
+"""The registry of variants."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from dpnorm.conversion.source import SourceNorm
+
+Groups = int | Callable[[int], int] | Mapping[str, int] | None
+Init = Literal["match", "copy", "reset"]
+Recipe = Callable[[SourceNorm, Init, Groups], tuple[nn.Module, str]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One entry of the registry.
+
+    Attributes:
+        name: the name that `convert(to=...)` and suites use.
+        order: where tables show it.
+        summary: what the layer computes.
+        safe: whether DP-SGD's guarantee holds with it.
+        preserves: how well a matched conversion keeps a trained model's function.
+        data: the data that it needs.
+        paper: where it comes from.
+        recipe: builds the layer for a source, and says in words how it was set; None leaves the
+            BatchNorm as it is.
+    """
+
+    name: str
+    order: int
+    summary: str
+    safe: bool
+    preserves: Literal["exactly", "approximately", "no"]
+    data: str
+    paper: str
+    recipe: Recipe | None = field(default=None, repr=False)
+
+
+_VARIANTS: dict[str, Variant] = {}
+
+
+def variants() -> dict[str, Variant]:
+    """Every variant by name, in the order in which tables show them.
+
+    >>> list(variants())[:3]
+    ['batch', 'none', 'group']
+    """
+    return dict(sorted(_VARIANTS.items(), key=lambda item: item[1].order))
+
+
+def register(variant: Variant) -> None:
+    """Enters a variant into the registry."""
+    _VARIANTS[variant.name] = variant
+
+
+def recipe(
+    name: str,
+    *,
+    order: int,
+    summary: str,
+    safe: bool,
+    preserves: Literal["exactly", "approximately", "no"],
+    data: str,
+    paper: str,
+) -> Callable[[Recipe], Recipe]:
+    """Registers the decorated function as the recipe of a variant."""
+
+    def decorate(build: Recipe) -> Recipe:
+        register(Variant(name, order, summary, safe, preserves, data, paper, build))
+        return build
+
+    return decorate

@@ -1,0 +1,17 @@
+"""Data sets as tensors: a private train part, a test part, a public part, and outliers on request.
+
+Every module of this package is imported here, so that a file with a registered data set or kind
+of outlier is found without being listed anywhere.
+"""
+
+import importlib
+import pkgutil
+
+from dpnorm.data.dataset import Dataset, Records
+from dpnorm.data.outliers import OUTLIERS, add_outliers
+from dpnorm.data.registry import DATASETS, load, names
+
+__all__ = ["Dataset", "Records", "load", "names", "add_outliers", "DATASETS", "OUTLIERS"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

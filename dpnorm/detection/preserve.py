@@ -1,0 +1,59 @@
+"""Running a model as often as a probe needs and leaving it exactly as it was."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class SavedState:
+    """The buffers, parameters' gradients and random state of a model, to go back to."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = [
+            (module, name, buffer, buffer.detach().clone())
+            for module in model.modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+        self._gradients = [
+            (p, p.grad, None if p.grad is None else p.grad.detach().clone())
+            for p in model.parameters()
+        ]
+
+    def restore_buffers(self) -> None:
+        """Puts back each buffer: the same tensor with the same content."""
+        with torch.no_grad():
+            for module, name, buffer, content in self._buffers:
+                module._buffers[name] = buffer
+                buffer.copy_(content)
+
+    def restore(self) -> None:
+        """Puts back buffers and gradients."""
+        self.restore_buffers()
+        with torch.no_grad():
+            for parameter, gradient, content in self._gradients:
+                parameter.grad = gradient
+                if gradient is not None and content is not None:
+                    gradient.copy_(content)
+
+    def changed_buffers(self) -> dict[tuple[nn.Module, str], Tensor]:
+        """A copy of the present content of each buffer, by module and name."""
+        return {
+            (module, name): module._buffers[name].detach().clone()  # type: ignore[union-attr]
+            for module, name, _, _ in self._buffers
+            if module._buffers.get(name) is not None
+        }
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[SavedState]:
+    """Restores buffers, gradients and the random state at the end, also after an exception."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    state = SavedState(model)
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield state
+        finally:
+            state.restore()
