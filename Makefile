@@ -22,10 +22,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow" --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" --durations=10
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m slow --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow --durations=10
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -50,8 +50,8 @@ def convert(
     >>> import torch
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32))
-    >>> convert(net, to="group").model[1]
-    GroupNorm(2, 32, eps=1e-05, affine=True)
+    >>> convert(net, to="group").model[1]  # doctest: +ELLIPSIS
+    GroupNorm(2, 32, ...)
     """
     known = variants()
     if to not in known:

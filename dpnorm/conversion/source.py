@@ -6,9 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.families import is_uninitialized
-from dpnorm.errors import ConversionError
-
 
 @dataclass(frozen=True)
 class SourceNorm:
@@ -35,11 +32,6 @@ class SourceNorm:
     @classmethod
     def read(cls, layer: Any, path: str, *, flat: bool) -> "SourceNorm":
         """Reads a layer; `flat` says that it is known to see records of shape (C,)."""
-        if is_uninitialized(layer):
-            raise ConversionError(
-                f"{path or 'the model'} is a lazy layer that has seen no input: run the model "
-                "once on a batch, then convert it"
-            )
         channels = layer.num_features
         reference = next((t for t in (layer.weight, layer.running_mean) if t is not None), None)
         like = {} if reference is None else {"dtype": reference.dtype, "device": reference.device}

@@ -11,7 +11,7 @@ from torch import nn
 from dpnorm.conversion.recipes import Groups, Init, Variant
 from dpnorm.conversion.result import Change
 from dpnorm.conversion.source import SourceNorm
-from dpnorm.detection.families import is_batch_norm
+from dpnorm.detection.families import is_batch_norm, is_uninitialized
 from dpnorm.errors import ConversionError, InputError
 
 Select = Callable[[str, nn.Module], bool] | Iterable[str] | None
@@ -24,6 +24,12 @@ def copied(model: nn.Module) -> nn.Module:
             "the model holds scripted modules, whose layers cannot be exchanged: convert the "
             "model before torch.jit.script or torch.jit.trace"
         )
+    for path, module in model.named_modules():
+        if is_uninitialized(module):
+            raise ConversionError(
+                f"{path or 'the model'} is a lazy layer that has seen no input: run the model "
+                "once on a batch, then convert it"
+            )
     try:
         return copy.deepcopy(model)
     except Exception as error:
@@ -74,8 +80,8 @@ def _selector(select: Select) -> Callable[[str, nn.Module], bool]:
         return lambda path, module: True
     if callable(select):
         return select
-    patterns = [select] if isinstance(select, str) else list(select)
-    if not all(isinstance(pattern, str) for pattern in patterns):
+    patterns = [select] if isinstance(select, str) else select
+    if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
         raise InputError(
             f"select is {select!r}: pass path patterns such as 'layer1.*', or a function of "
             "(path, module)"

@@ -105,6 +105,8 @@ class Dataset:
         num_classes: labels run from 0 to num_classes - 1.
         shape: of one record, without the batch dimension.
         scaling: in plain words, which public constants scaled the inputs.
+        bounds: the least and the greatest value that an input can have, known without looking at
+            the records; None where the owner of the data has not said.
 
     Raises:
         InputError: a part has records of another shape, or labels outside the classes.
@@ -117,6 +119,7 @@ class Dataset:
     num_classes: int
     shape: tuple[int, ...]
     scaling: str
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name, part in self.parts().items():

@@ -15,10 +15,11 @@ def load_digits() -> Dataset:
     images, labels = datasets.load_digits(return_X_y=True)
     return split_dataset(
         "digits",
-        (images / 16.0).astype(np.float32).reshape(-1, 1, 8, 8),
+        (images / 8.0 - 1.0).astype(np.float32).reshape(-1, 1, 8, 8),
         labels,
         num_classes=10,
         test=400,
         public=100,
-        scaling="divided by 16, the largest value that the format allows; the range is [0, 1]",
+        scaling="from [0, 16], the range of the format, to [-1, 1]",
+        bounds=(-1.0, 1.0),
     )

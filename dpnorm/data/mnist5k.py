@@ -20,12 +20,13 @@ def load_mnist5k() -> Dataset:
     pixels, labels = _arrays()
     return split_dataset(
         "mnist5k",
-        (pixels / 255.0).astype(np.float32).reshape(-1, 1, 28, 28),
+        (pixels / 127.5 - 1.0).astype(np.float32).reshape(-1, 1, 28, 28),
         labels,
         num_classes=10,
         test=800,
         public=200,
-        scaling="divided by 255, the largest value that the format allows; the range is [0, 1]",
+        scaling="from [0, 255], the range of the format, to [-1, 1]",
+        bounds=(-1.0, 1.0),
     )
 
 

@@ -22,7 +22,7 @@ def load_npz(path: str) -> Dataset:
     """Loads the arrays `x` and `y`, and optionally the number `num_classes`, of an npz file.
 
     `x` is [N, D], [N, H, W] (a channel is added) or [N, C, H, W]; `y` holds the N class numbers
-    from 0. uint8 inputs are divided by 255, a public constant; other numbers stay as they are,
+    from 0. uint8 inputs are brought from [0, 255] to [-1, 1]; other numbers stay as they are,
     and it is up to their owner that no statistic of the private records scaled them. The fixed
     stratified split is 80% train, 16% test, 4% public.
 
@@ -42,7 +42,7 @@ def load_npz(path: str) -> Dataset:
             f"{source}: there is no array {' and no array '.join(map(repr, missing))}; needed are "
             f"'x' (inputs) and 'y' (labels), and the file holds {_listed(arrays)}"
         )
-    x, scaling = _inputs(arrays["x"], source)
+    x, scaling, bounds = _inputs(arrays["x"], source)
     y, num_classes = _labels(arrays["y"], arrays.get("num_classes"), source)
     if len(x) != len(y):
         raise InputError(f"{source}: x has {len(x)} records, but y has {len(y)} labels")
@@ -54,7 +54,14 @@ def load_npz(path: str) -> Dataset:
         )
     test, public = round(0.16 * len(x)), round(0.04 * len(x))
     return split_dataset(
-        source, x, y, num_classes=num_classes, test=test, public=public, scaling=scaling
+        source,
+        x,
+        y,
+        num_classes=num_classes,
+        test=test,
+        public=public,
+        scaling=scaling,
+        bounds=bounds,
     )
 
 
@@ -103,8 +110,8 @@ def _array(file: np.lib.npyio.NpzFile, key: str, source: str) -> np.ndarray:
     return array
 
 
-def _inputs(x: np.ndarray, source: str) -> tuple[np.ndarray, str]:
-    """Returns x as float32 [N, D] or [N, C, H, W], and how it was scaled."""
+def _inputs(x: np.ndarray, source: str) -> tuple[np.ndarray, str, tuple[float, float] | None]:
+    """Returns x as float32 [N, D] or [N, C, H, W], how it was scaled, and its public bounds."""
     if x.dtype.kind not in "uif":
         raise InputError(f"{source}: x must hold numbers (integers or floats), but it is {x.dtype}")
     if x.ndim not in (2, 3, 4):
@@ -115,10 +122,12 @@ def _inputs(x: np.ndarray, source: str) -> tuple[np.ndarray, str]:
     if 0 in x.shape[1:]:
         raise InputError(f"{source}: the records of x are empty: its shape is {list(x.shape)}")
     scaling = f"{x.dtype} inputs as they were in the file; scaling them is their owner's business"
-    if x.dtype == np.uint8:
-        scaling = "divided by 255, the largest value of a byte; the range is [0, 1]"
+    bounds = None
     with np.errstate(over="ignore"):
-        scaled = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
+        scaled = x.astype(np.float32)
+    if x.dtype == np.uint8:
+        scaled = scaled / np.float32(127.5) - np.float32(1)
+        scaling, bounds = "from [0, 255], the range of a byte, to [-1, 1]", (-1.0, 1.0)
     bad = ~np.isfinite(scaled)
     if bad.any():
         records = bad.reshape(len(x), -1).any(axis=1)
@@ -126,7 +135,7 @@ def _inputs(x: np.ndarray, source: str) -> tuple[np.ndarray, str]:
             f"{source}: x has NaN, infinite or float32-exceeding values in {records.sum()} of "
             f"{len(x)} records, the first at position {records.argmax()}; remove or repair them"
         )
-    return (scaled[:, None] if x.ndim == 3 else scaled), scaling
+    return (scaled[:, None] if x.ndim == 3 else scaled), scaling, bounds
 
 
 def _labels(y: np.ndarray, given: np.ndarray | None, source: str) -> tuple[np.ndarray, int]:

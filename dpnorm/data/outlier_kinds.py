@@ -17,8 +17,9 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def noise(
     data: Dataset, count: int, rng: np.random.Generator, foreign: Records | None = None
 ) -> Records:
-    """Appends uniform noise in [0, 1] with uniformly random labels; any shape of record."""
+    """Appends uniform noise between the bounds, with uniformly random labels; any shape."""
     x = torch.from_numpy(rng.random((count, *data.shape), dtype=np.float32))
+    x = _between(x, data)
     return _appended(data, x, rng)
 
 
@@ -41,17 +42,12 @@ def mislabelled(
 def inverted(
     data: Dataset, count: int, rng: np.random.Generator, foreign: Records | None = None
 ) -> Records:
-    """Replaces random ordinary images x by 1 - x; their labels stay right."""
+    """Replaces random ordinary images by their negatives; their labels stay right."""
     _require_images(data.shape, f"inverted outliers of {data.name!r}")
-    low, high = float(data.train.x.min()), float(data.train.x.max())
-    if low < 0 or high > 1:
-        raise InputError(
-            f"inverted outliers are 1 - x, which needs inputs in [0, 1], but those of "
-            f"{data.name!r} run from {low:g} to {high:g}"
-        )
+    low, high = _bounds(data)
     chosen = _ordinary(data, count, rng)
     x, outlier = data.train.x.clone(), data.train.outlier.clone()
-    x[chosen] = 1 - x[chosen]
+    x[chosen] = (low + high) - x[chosen]
     outlier[chosen] = True
     return Records(x, data.train.y.clone(), outlier)
 
@@ -63,12 +59,26 @@ def foreign_records(
     """Appends images of another source with random labels: `foreign`, or photograph patches."""
     if foreign is None:
         _require_images(data.shape, f"photograph patches for {data.name!r}")
-        x = patches(count, rng)
+        x = _between(patches(count, rng), data)
     elif len(foreign) < count:
         raise InputError(f"{count} foreign outliers were asked for, but only {len(foreign)} given")
     else:
         x = foreign.x[:count]
     return _appended(data, _adapted(x, data), rng)
+
+
+def _bounds(data: Dataset) -> tuple[float, float]:
+    """The bounds of the inputs, or where none are known the extremes of the train records.
+
+    Outliers are an instrument of experiments: what they reveal of the extremes is not protected.
+    """
+    return data.bounds or (float(data.train.x.min()), float(data.train.x.max()))
+
+
+def _between(x: Tensor, data: Dataset) -> Tensor:
+    """Brings values in [0, 1] to the bounds of the inputs."""
+    low, high = _bounds(data)
+    return low + x * (high - low)
 
 
 def _adapted(x: Tensor, data: Dataset) -> Tensor:

@@ -83,6 +83,7 @@ def split_dataset(
     test: int,
     public: int,
     scaling: str,
+    bounds: tuple[float, float] | None = None,
 ) -> Dataset:
     """Makes a Dataset of arrays x [N, *shape] (already scaled) and y [N] with the fixed split."""
     inputs = torch.from_numpy(np.array(x, dtype=np.float32, order="C"))  # always a copy
@@ -96,4 +97,5 @@ def split_dataset(
         num_classes=num_classes,
         shape=tuple(records.x.shape[1:]),
         scaling=scaling,
+        bounds=bounds,
     )

@@ -4,6 +4,8 @@ import functools
 import warnings
 from typing import Any
 
+import numpy as np
+
 from dpnorm.errors import InputError
 
 ACCOUNTANTS = ("prv", "rdp")
@@ -23,7 +25,8 @@ def epsilon_spent(
 
     book: Any = create_accountant(mechanism=accountant)
     book.history = [(noise_multiplier, sampling_rate, steps)]
-    with warnings.catch_warnings():
+    # without subsampling (q = 1) prv takes log(1 - q), and minus infinity is what it needs
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", "Optimal order is the (largest|smallest)", UserWarning)
         return float(book.get_epsilon(delta=delta))
 

@@ -1,5 +1,6 @@
 """How a model is trained, apart from privacy."""
 
+import math
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ class TrainConfig(Config):
         lr: learning rate.
         momentum: of SGD.
         weight_decay: decoupled under AdamW, an L2 penalty under SGD.
+        schedule: "constant", or "cosine": the learning rate falls to zero over the training.
         seed: of the order of batches and of dropout. Under privacy the batches and the noise
             come from `PrivacyConfig.seed` instead.
     """
@@ -29,6 +31,7 @@ class TrainConfig(Config):
     lr: float = Field(0.1, gt=0, allow_inf_nan=False)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    schedule: Literal["constant", "cosine"] = "constant"
     seed: int = Field(0, ge=0)
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -39,3 +42,15 @@ class TrainConfig(Config):
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step 0, 1, ..., steps - 1."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

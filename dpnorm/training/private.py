@@ -19,7 +19,7 @@ from dpnorm.privacy import (
     noise_for,
     poisson_batches,
 )
-from dpnorm.training.config import TrainConfig
+from dpnorm.training.config import TrainConfig, set_rate
 from dpnorm.training.judge import judge
 
 
@@ -37,6 +37,7 @@ class PrivateStepper:
         self._report = judge(model, tuple(records.x.shape[1:]))
         self._records = records
         self._privacy = privacy
+        self._config = config
         self._rate = privacy.sampling_rate or config.batch_size / len(records)
         self._steps = privacy.steps or config.epochs * math.ceil(1 / self._rate)
         self._steps_an_epoch = math.ceil(1 / self._rate)
@@ -72,6 +73,7 @@ class PrivateStepper:
         total, drawn = 0.0, 0
         for _ in range(min(self._steps_an_epoch, self._steps - self._step)):
             index = next(self._batches)
+            set_rate(self._optimizer, self._config.rate_at(self._step, self._steps))
             self._optimizer.zero_grad(set_to_none=True)
             if len(index):
                 x = self._records.x[index].to(self._device)

@@ -1,7 +1,7 @@
 """train: a trained copy of a model, with a privacy statement where privacy was asked for."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dpnorm.data import Dataset, Records
 from dpnorm.errors import InputError
 from dpnorm.privacy import PrivacyConfig
-from dpnorm.training.config import TrainConfig
+from dpnorm.training.config import TrainConfig, set_rate
 from dpnorm.training.predict import accuracy
 from dpnorm.training.private import PrivateStepper
 from dpnorm.training.result import TrainedModel
@@ -74,7 +74,8 @@ class PlainStepper:
         self.epochs = config.epochs
         self._model = model
         self._records = records
-        self._batch_size = config.batch_size
+        self._config = config
+        self._steps = config.epochs * len(self._batches(torch.Generator()))
         self._optimizer = config.build_optimizer(model)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._step = 0
@@ -82,7 +83,8 @@ class PlainStepper:
     def run_epoch(self) -> dict[str, float]:
         """One pass over the records; the mean loss."""
         total, device = 0.0, next(self._model.parameters()).device
-        for index in self._batches():
+        for index in self._batches(self._generator):
+            set_rate(self._optimizer, self._config.rate_at(self._step, self._steps))
             x, y = self._records.x[index].to(device), self._records.y[index].to(device)
             self._optimizer.zero_grad(set_to_none=True)
             loss = F.cross_entropy(self._model(x), y)
@@ -98,13 +100,13 @@ class PlainStepper:
     def statement(self) -> None:
         return None
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self, generator: torch.Generator) -> list[Tensor]:
         """Shuffled batches; a lone last record joins the batch before: BatchNorm needs two."""
-        order = torch.randperm(len(self._records), generator=self._generator)
-        parts = list(order.split(self._batch_size))
+        order = torch.randperm(len(self._records), generator=generator)
+        parts = list(order.split(self._config.batch_size))
         if len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [torch.cat(parts[-2:])]
-        yield from parts
+        return parts
 
 
 def _require_fit(model: nn.Module, data: Dataset, config: TrainConfig) -> None:

@@ -44,11 +44,12 @@ def test_records_keep_their_values_and_labels(tmp_path, shape, expected):
     assert "as they were in the file" in data.scaling
 
 
-def test_bytes_are_divided_by_255(tmp_path):
+def test_bytes_are_brought_to_plus_minus_one(tmp_path):
     data = load(save(tmp_path, x=images(np.uint8), y=LABELS))
     firsts = torch.cat([part.x[:, 0, 0, 0] for part in data.parts().values()])
-    assert torch.allclose(firsts.sort().values, torch.arange(N) / 255)
-    assert "divided by 255" in data.scaling
+    assert torch.allclose(firsts.sort().values, torch.arange(N) / 127.5 - 1, atol=1e-6)
+    assert "from [0, 255]" in data.scaling
+    assert data.bounds == (-1, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.uint16, ">f4"])

@@ -60,10 +60,10 @@ def test_a_seed_fixes_the_outliers_and_global_random_state_is_left_alone(digits,
 def test_noise_is_uniform_with_labels_that_say_nothing(digits):
     planted = add_outliers(digits, "noise", 1000).train
     planted = planted.select(planted.outlier)
-    # 64,000 uniform numbers: the mean has sd 0.0011, the variance 1/12 has sd 0.0003
-    assert planted.x.mean().item() == pytest.approx(0.5, abs=0.006)
-    assert planted.x.var().item() == pytest.approx(1 / 12, abs=0.0015)
-    assert planted.x.min() >= 0
+    # 64,000 uniform numbers in [-1, 1]: the mean has sd 0.0023, the variance 1/3 has sd 0.0012
+    assert planted.x.mean().item() == pytest.approx(0, abs=0.012)
+    assert planted.x.var().item() == pytest.approx(1 / 3, abs=0.006)
+    assert planted.x.min() >= -1
     assert planted.x.max() <= 1
     # counts of 100 with sd 9.5; five sd
     assert (torch.bincount(planted.y, minlength=10) - 100).abs().max() <= 48
@@ -80,16 +80,16 @@ def test_mislabelled_records_keep_their_image_and_have_another_valid_label(digit
     assert (counts[1:] - 500 / 9).abs().max() <= 36  # sd 7; five sd
 
 
-def test_inverted_records_are_one_minus_x_with_their_right_label(digits):
+def test_inverted_records_are_negatives_with_their_right_label(digits):
     planted = add_outliers(digits, "inverted", 100).train
     flags = planted.outlier
-    assert torch.equal(planted.x[flags], 1 - digits.train.x[flags])
+    assert torch.equal(planted.x[flags], -digits.train.x[flags])
     assert torch.equal(planted.y, digits.train.y)
 
 
 def test_every_train_record_can_be_replaced_but_not_twice(digits):
     everything = add_outliers(digits, "inverted", len(digits.train))
-    assert torch.equal(everything.train.x, 1 - digits.train.x)
+    assert torch.equal(everything.train.x, -digits.train.x)
     with pytest.raises(InputError, match="only 0 train records that are none yet"):
         add_outliers(everything, "mislabelled", 1)
 
@@ -110,8 +110,8 @@ def test_photograph_patches_are_all_different_and_have_contrast(digits):
     planted = add_outliers(digits, "foreign", 60).train
     planted = planted.select(planted.outlier)
     assert len(torch.unique(planted.x, dim=0)) == 60
-    assert 0 <= planted.x.min() <= planted.x.max() <= 1
-    assert planted.x.std(dim=(1, 2, 3)).mean() > 0.08
+    assert -1 <= planted.x.min() <= planted.x.max() <= 1
+    assert planted.x.std(dim=(1, 2, 3)).mean() > 0.16
     # no digit looks like them: even the nearest is farther than digits are from one another
     nearest = torch.cdist(planted.x.flatten(1), digits.train.x.flatten(1)).min(1).values
     among = torch.cdist(digits.test.x.flatten(1), digits.train.x.flatten(1)).min(1).values
@@ -168,11 +168,13 @@ def test_flat_foreign_records_for_images_are_refused(digits):
         add_outliers(digits, "foreign", 2, foreign=flat_data().train)
 
 
-def test_inverting_needs_inputs_between_0_and_1(digits):
-    centred = Records(digits.train.x - 0.5, digits.train.y)
-    data = Dataset("centred", centred, digits.test, digits.public, 10, (1, 8, 8), "")
-    with pytest.raises(InputError, match=r"\[0, 1\].*run from -0.5 to 0.5"):
-        add_outliers(data, "inverted", 2)
+def test_without_public_bounds_the_extremes_of_the_records_bound_outliers(digits):
+    shifted = Records(digits.train.x + 4, digits.train.y)
+    data = Dataset("shifted", shifted, digits.test, digits.public, 10, (1, 8, 8), "")
+    planted = add_outliers(data, "inverted", 20).train
+    assert torch.equal(planted.x[planted.outlier], 8 - shifted.x[planted.outlier])
+    noise = add_outliers(data, "noise", 20).train
+    assert 3 <= noise.x[noise.outlier].min() <= noise.x[noise.outlier].max() <= 5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,8 +15,8 @@ from dpnorm.errors import InputError, MissingExtraError
 
 # printed by: python -c "from dpnorm.data import load; print(load('digits').fingerprint())"
 GOLDEN = {
-    "digits": "ab85bc8a52f6af943813e7c39a84102765279cdcc7e4e60872b686e7b2e88c31",
-    "mnist5k": "8e0e20d1b7bb7bfb48e260c1906b371a59e1d016ecbafcfb3655970ef3792e52",
+    "digits": "d8d577b9be90be4f19f0a5b17110b02f73da7e7f98936eba34fccff87f673856",
+    "mnist5k": "d8563c4473c8bafcc6e3b72d1484b92d1dbb8c15453da28e814c00093826b8c1",
 }
 SIZES = {"digits": (1297, 400, 100), "mnist5k": (4000, 800, 200)}
 SHAPES = {"digits": (1, 8, 8), "mnist5k": (1, 28, 28)}
@@ -37,7 +37,7 @@ def test_parts_have_their_sizes_and_ranges(data):
     assert tuple(map(len, data.parts().values())) == SIZES[data.name]
     for part in data.parts().values():
         assert part.x.shape[1:] == SHAPES[data.name] == data.shape
-        assert part.x.min() == 0
+        assert part.x.min() == -1
         assert part.x.max() == 1
         assert not part.outlier.any()
 
@@ -56,7 +56,7 @@ def test_classes_are_spread_alike_over_the_parts(data):
     assert np.abs(counts - expected).max() <= 2
 
 
-def test_digits_are_the_images_of_scikit_learn_divided_by_16():
+def test_digits_are_the_images_of_scikit_learn_scaled_from_16():
     from sklearn.datasets import load_digits
 
     original = load_digits()
@@ -66,7 +66,7 @@ def test_digits_are_the_images_of_scikit_learn_divided_by_16():
     }
     parts = load("digits").parts().values()
     got = {
-        ((x[0].double().numpy() * 16).tobytes(), int(y))
+        (((x[0].double().numpy() + 1) * 8).tobytes(), int(y))
         for part in parts
         for x, y in zip(part.x, part.y, strict=True)
     }

