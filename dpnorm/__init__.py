@@ -24,7 +24,7 @@ _PUBLIC = {
     "PrivacyStatement": "dpnorm.privacy",
     "DpnormError": "dpnorm.errors",
 }
-_PACKAGES = ("data", "models", "leakage", "norms", "benchmark")
+_PACKAGES = ("data", "models", "training", "leakage", "norms", "benchmark")
 
 __all__ = [*_PUBLIC, *_PACKAGES, "__version__"]
 
