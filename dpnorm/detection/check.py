@@ -1,26 +1,20 @@
 """check: does each record's contribution to the training step belong to that record alone?"""
 
-import inspect
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dpnorm.detection.families import is_batch_norm, is_uninitialized, uses_batch_statistics
-from dpnorm.detection.inputs import Inputs, batch_size, check_device, map_tensors, tensors_in
+from dpnorm.detection.inputs import Inputs, batch_size, check_device, tensors_in
+from dpnorm.detection.isolation import RECORDS, Isolation, trace_two_steps
+from dpnorm.detection.judgement import Doubt, doubts
 from dpnorm.detection.preserve import SavedState, preserved
+from dpnorm.detection.probes import Criterion, probe
 from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict, finding
-from dpnorm.detection.swap import Trace, movement, replay, run, swap_others
+from dpnorm.detection.source import source_location
 from dpnorm.errors import DpnormError, InputError, unknown_name
-
-# Below this a row's movement may be rounding: exchanging the other records can change the order
-# of a sum. Coupling found by exchanging them for records ten times as large shows far more.
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}
-COARSE_ROUNDING = 5e-2  # bfloat16 and half
-
-Criterion = Callable[[Any, Any], Tensor]
 
 
 def check(
@@ -34,14 +28,18 @@ def check(
 ) -> Report:
     """Judges a model in the modes in which it is given, module by module.
 
-    The swap probe runs the model with one record kept and all others exchanged, and compares what
-    belongs to the kept record: at every module, at the output, in the buffers and, with a
-    criterion, in the gradient of the loss with respect to the output. What moves is coupled, and
-    the size of the movement is the witness. Nothing that moved is not a proof: without a finding
-    the verdict is "unproven".
+    Two training steps are run under record masks (`dpnorm.provenance`). Where nothing but a
+    record's own bit reaches its rows, at the output and at every module whose gradients Opacus
+    samples, forward and backward, and no state, no control flow and no unknown operator carries a
+    bit, the model is **proven**. What the masks cannot rule out is probed with numbers: other
+    records are exchanged, added, and what belongs to a record must not move. What moves
+    **refutes** the model, with the movement as witness. Neither is **unproven**.
 
-    The model comes back as it was: modes, buffers, gradients and random state, also after an
-    exception.
+    The model comes back as it was: modes, parameters, buffers, gradients and random state, also
+    after an exception.
+
+    Formal guarantee: a proof holds for the path that was executed, with inputs of this shape
+    (their first four records) and these modes; see docs/limits.md.
 
     Args:
         model: any module; `train()` and `eval()` are never called on it.
@@ -64,42 +62,50 @@ def check(
     batch = batch_size(inputs)
     check_device(model, inputs)
     _require_initialized(model)
-    found: dict[tuple[str, str], Finding] = {}
-    with preserved(model) as state, torch.no_grad():
-        for keep in sorted({0, batch - 1}):
-            swapped_inputs = swap_others(inputs, keep, seed)
-            base = _run(model, inputs, state, seed)
-            swapped = _run(model, swapped_inputs, state, seed)
-            for item in (
-                *_batch_norms(base, state, batch, keep, seed),
-                *_coupled_modules(base, swapped, batch, keep),
-                *_written_buffers(model, base, swapped),
-                *_coupled_loss(base, targets, criterion, batch, keep, seed),
-            ):
-                found.setdefault((item.path, item.code), item)
-    for item in _fragile(model):
-        found.setdefault((item.path, item.code), item)
-    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
-    findings = tuple(sorted(found.values(), key=lambda f: (order[f.path], f.code)))
-    refuted = any(f.witness is not None for f in findings)
-    return Report(
-        verdict=Verdict.REFUTED if refuted else Verdict.UNPROVEN,
-        findings=findings,
-        layers=_layers(model, findings),
-        opacus=_opacus(model, refuted=refuted),
-        model=type(model).__name__,
+    with preserved(model) as state:
+        isolation = _traced(model, inputs, targets, criterion, min(batch, RECORDS), seed, state)
+        state.restore()
+        found = doubts(isolation, judged_loss=criterion is not None)
+        scripted = _opaque_modules(model)
+        fatal = [doubt for doubt in found if doubt.fatal]
+        witnessed = list(
+            probe(
+                model,
+                inputs,
+                targets,
+                criterion,
+                state=state,
+                loss_reduction=loss_reduction,
+                seed=seed,
+                thorough=bool(fatal or scripted) or batch > RECORDS,
+                suspected=fatal,
+            )
+        )
+    return _report(
+        model,
+        found + scripted,
+        witnessed,
+        isolation,
         loss="not judged" if criterion is None else f"judged as a {loss_reduction}",
         seed=seed,
     )
 
 
-def _run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace:
+def _traced(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Any,
+    criterion: Criterion | None,
+    records: int,
+    seed: int,
+    state: SavedState,
+) -> Isolation:
     try:
-        return run(model, inputs, state, seed)
+        return trace_two_steps(model, inputs, targets, criterion, records, seed, state)
     except DpnormError:
         raise
     except Exception as error:
-        shapes = [tuple(t.shape) for t in tensors_in(inputs)]
+        shapes = [tuple(t[:records].shape) for t in tensors_in(inputs)]
         reason = " ".join(str(error).split())
         raise InputError(
             f"the model raised {type(error).__name__} on inputs of shape {shapes}: {reason}"
@@ -115,106 +121,62 @@ def _require_initialized(model: nn.Module) -> None:
             )
 
 
-def _threshold(tensors: list[Tensor]) -> float:
-    kinds = [ROUNDING.get(t.dtype, COARSE_ROUNDING) for t in tensors if t.is_floating_point()]
-    return max(kinds, default=0.0)
+def _opaque_modules(model: nn.Module) -> list[Doubt]:
+    """Scripted modules, whose compiled operators may bypass the dispatcher."""
+    return [
+        Doubt("DPN901", path, "a scripted module may run fused operators that are not seen")
+        for path, module in model.named_modules()
+        if isinstance(module, torch.jit.ScriptModule)
+    ][:1]
 
 
-def _batch_norms(base: Trace, state: SavedState, batch: int, keep: int, seed: int) -> list[Finding]:
-    """Every BatchNorm-family layer that uses its batch, run alone on its own input."""
-    findings = []
-    for path, module, given, _ in base.calls:
-        if uses_batch_statistics(module) and given and len(given[0]) == batch:
-            moved = replay(module, given[0], state, keep, seed)
-            if moved > _threshold(given):
-                message = (
-                    "normalizes with the statistics of the batch: exchanging the other records "
-                    f"moves a record's output by {moved:.3g} of its size"
-                )
-                findings.append(
-                    finding("DPN101", path, module, source_location(module), message, moved)
-                )
-    return findings
-
-
-def _coupled_modules(base: Trace, swapped: Trace, batch: int, keep: int) -> list[Finding]:
-    """Modules whose output row moved although their input row did not, innermost only."""
-    findings: list[Finding] = []
-    for before, after in zip(base.calls, swapped.calls, strict=False):
-        path, module, given, made = before
-        if path != after[0] or is_batch_norm(module):
-            continue
-        limit = _threshold(made)
-        if movement(given, after[2], keep, batch) > 0:
-            continue
-        moved = movement(made, after[3], keep, batch)
-        inside = f"{path}." if path else ""
-        explained = any(f.path.startswith(inside) for f in findings) or any(
-            p.startswith(inside) and uses_batch_statistics(m) for p, m, _, _ in base.calls
-        )
-        if moved > limit and not explained:
-            message = (
-                f"exchanging the other records moves a record's output by {moved:.3g} of its size"
-            )
-            findings.append(
-                finding("DPN102", path, module, source_location(module), message, moved)
-            )
-    return findings
-
-
-def _written_buffers(model: nn.Module, base: Trace, swapped: Trace) -> list[Finding]:
-    """Buffers whose content after a forward pass depends on the records."""
-    paths = {module: path for path, module in model.named_modules()}
-    findings = []
-    for (module, name), content in base.buffers.items():
-        other = swapped.buffers.get((module, name))
-        if other is None or uses_batch_statistics(module) or torch.equal(content, other):
-            continue
-        moved = movement([content.reshape(1, -1)], [other.reshape(1, -1)], 0, 1)
-        message = f"writes its buffer {name!r} from the records in the forward pass"
-        findings.append(
-            finding("DPN201", paths[module], module, source_location(module), message, moved)
-        )
-    return findings
-
-
-def _coupled_loss(
-    base: Trace,
-    targets: Any,
-    criterion: Criterion | None,
-    batch: int,
-    keep: int,
+def _report(
+    model: nn.Module,
+    found: list[Doubt],
+    witnessed: list[Finding],
+    isolation: Isolation,
+    *,
+    loss: str,
     seed: int,
-) -> list[Finding]:
-    """Whether a record's output gradient depends on the outputs and targets of the others."""
-    if criterion is None:
-        return []
-    outputs = [t for t in tensors_in(base.output) if t.is_floating_point()]
-    others = swap_others((*outputs, targets), keep, seed)
-    assert isinstance(others, tuple)
-    gradients = []
-    for values, wanted in ((outputs, targets), (list(others[:-1]), others[-1])):
-        with torch.enable_grad():
-            leaves = [value.detach().requires_grad_() for value in values]
-            loss = criterion(_refill(base.output, leaves), wanted)
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
-                raise InputError("the criterion must return a scalar loss tensor")
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        gradients.append([g for g in found if g is not None])
-    moved = movement(gradients[0], gradients[1], keep, batch)
-    if moved <= _threshold(outputs):
-        return []
-    message = (
-        "exchanging the other records' outputs and targets moves the gradient of a record's "
-        f"output by {moved:.3g} of its size"
+) -> Report:
+    modules = dict(model.named_modules())
+    refuted = bool(witnessed)
+    fatal = [doubt for doubt in found if doubt.fatal]
+    findings = list(witnessed)
+    for doubt in found:
+        if doubt.fatal and refuted:
+            continue  # the witnesses say it with numbers
+        undecided = doubt.fatal and doubt.code not in _OWN_CODES
+        findings.append(
+            finding(
+                "DPN902" if undecided else doubt.code,
+                doubt.path,
+                modules.get(doubt.path, model),
+                doubt.location,
+                f"{doubt.message} ({doubt.code}), and no witness was found"
+                if undecided
+                else doubt.message,
+            )
+        )
+    guilty = {f.path for f in witnessed}
+    findings += _fragile(model)
+    findings += [f for f in _opacus_findings(model, isolation) if f.path not in guilty]
+    order = {path: i for i, path in enumerate(modules)}
+    unique = {(f.code, f.path): f for f in reversed(findings)}
+    ordered = tuple(sorted(unique.values(), key=lambda f: (order.get(f.path, 0), f.code)))
+    verdict = Verdict.REFUTED if refuted else Verdict.UNPROVEN if fatal else Verdict.PROVEN
+    return Report(
+        verdict=verdict,
+        findings=ordered,
+        layers=_layers(model, ordered, verdict),
+        opacus=_opacus(model, ordered, refuted=refuted),
+        model=type(model).__name__,
+        loss=loss,
+        seed=seed,
     )
-    return [finding("DPN301", "", criterion, "", message, moved)]
 
 
-def _refill(output: Any, leaves: list[Tensor]) -> Any:
-    """The output's structure with its floating-point tensors replaced in order."""
-    rest = iter(leaves)
-    return map_tensors(lambda t: next(rest) if t.is_floating_point() else t, output)
+_OWN_CODES = {"DPN901", "DPN105", "DPN502"}  # undecided by nature: no witness is expected
 
 
 def _fragile(model: nn.Module) -> list[Finding]:
@@ -232,32 +194,54 @@ def _fragile(model: nn.Module) -> list[Finding]:
     ]
 
 
-def source_location(module: nn.Module) -> str:
-    """File and line of a module's forward, as "file.py:41", or "" where there is no source."""
-    try:
-        _, line = inspect.getsourcelines(type(module).forward)
-        file = inspect.getsourcefile(type(module).forward)
-    except (OSError, TypeError):
-        return ""
-    return f"{Path(file).name}:{line}" if file else ""
+def _opacus_findings(model: nn.Module, isolation: Isolation) -> Iterable[Finding]:
+    """What keeps stock Opacus from training a model whose records are isolated."""
+    from opacus import GradSampleModule
+
+    modules = dict(model.named_modules())
+    for path, place in isolation.in_place.items():
+        message = "its output is modified in place, which Opacus's hooks do not survive"
+        yield finding("DPN501", path, modules[path], place, message)
+    for path, module in modules.items():
+        own = any(p.requires_grad for p in module.parameters(recurse=False))
+        if own and list(module.buffers()) and GradSampleModule.validate(module, strict=False):
+            message = "has buffers beside trainable parameters, which Opacus refuses"
+            yield finding("DPN505", path, module, source_location(module), message)
+    first: dict[int, str] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if any(p.requires_grad for p in module.parameters(recurse=False)):
+            if id(module) in first:
+                message = f"is the same module as {first[id(module)] or 'the model'!r}"
+                yield finding("DPN504", path, module, source_location(module), message)
+            first.setdefault(id(module), path)
 
 
-def _layers(model: nn.Module, findings: tuple[Finding, ...]) -> tuple[LayerVerdict, ...]:
+def _layers(
+    model: nn.Module, findings: tuple[Finding, ...], verdict: Verdict
+) -> tuple[LayerVerdict, ...]:
     verdicts = []
     for path, module in model.named_modules():
-        codes = tuple(f.code for f in findings if f.path == path)
-        if list(module.children()) and not codes:
+        mine = [f for f in findings if f.path == path]
+        if list(module.children()) and not mine:
             continue
-        guilty = any(f.path == path and f.witness is not None for f in findings)
-        verdict = Verdict.REFUTED if guilty else Verdict.UNPROVEN
-        verdicts.append(LayerVerdict(path, type(module).__name__, verdict, codes))
+        if any(f.witness is not None for f in mine):
+            own = Verdict.REFUTED
+        else:
+            own = Verdict.PROVEN if verdict == Verdict.PROVEN else Verdict.UNPROVEN
+        codes = tuple(f.code for f in mine)
+        verdicts.append(LayerVerdict(path, type(module).__name__, own, codes))
     return tuple(verdicts)
 
 
-def _opacus(model: nn.Module, *, refuted: bool) -> Literal["ready", "dpnorm", "no"]:
-    """Whether Opacus's own validators take the model, and nothing refutes it."""
+def _opacus(
+    model: nn.Module, findings: tuple[Finding, ...], *, refuted: bool
+) -> Literal["ready", "dpnorm", "no"]:
+    """Who yields one gradient a record: stock Opacus, only an engine that reads masks, or none."""
     from opacus import GradSampleModule
     from opacus.validators import ModuleValidator
 
+    codes = {f.code for f in findings}
+    if refuted or "DPN502" in codes:
+        return "no"
     refused = ModuleValidator.validate(model) or GradSampleModule.validate(model, strict=False)
-    return "no" if refuted or refused else "ready"
+    return "dpnorm" if refused or codes & {"DPN501", "DPN503", "DPN505"} else "ready"

@@ -83,16 +83,18 @@ def check_device(model: nn.Module, inputs: Inputs) -> None:
 
 
 def random_like(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Inputs of the same shapes: standard normal values where floating point, else a shuffle.
+    """Inputs of the same shapes: standard normal values where floating point.
 
-    Integer tensors keep the set of their values, so that indices stay in range.
+    Other tensors get values drawn from those that they hold, so that indices stay in range.
     """
 
     def fresh(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
             noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             return noise.to(tensor)
-        order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
-        return tensor.flatten()[order].view(tensor.shape)
+        if not tensor.numel():
+            return tensor.clone()
+        chosen = torch.randint(tensor.numel(), (tensor.numel(),), generator=generator)
+        return tensor.flatten()[chosen.to(tensor.device)].view(tensor.shape)
 
     return map_tensors(fresh, inputs)

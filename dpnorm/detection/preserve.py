@@ -17,17 +17,28 @@ class SavedState:
             for name, buffer in module._buffers.items()
             if buffer is not None
         ]
+        self._unsaved = {p.untyped_storage()._cdata: p for p in model.parameters()}
+        self._written: list[tuple[nn.Parameter, Tensor]] = []
         self._gradients = [
             (p, p.grad, None if p.grad is None else p.grad.detach().clone())
             for p in model.parameters()
         ]
 
+    def save_before_write(self, tensor: Tensor) -> None:
+        """Keeps the content of a parameter that is about to be written."""
+        storage = tensor.untyped_storage()._cdata
+        parameter = self._unsaved.pop(storage, None)
+        if parameter is not None:
+            self._written.append((parameter, parameter.detach().clone()))
+
     def restore_buffers(self) -> None:
-        """Puts back each buffer: the same tensor with the same content."""
+        """Puts back each buffer, the same tensor with the same content, and written parameters."""
         with torch.no_grad():
             for module, name, buffer, content in self._buffers:
                 module._buffers[name] = buffer
                 buffer.copy_(content)
+            for parameter, content in self._written:
+                parameter.copy_(content)
 
     def restore(self) -> None:
         """Puts back buffers and gradients."""
@@ -45,6 +56,10 @@ class SavedState:
             for module, name, _, _ in self._buffers
             if module._buffers.get(name) is not None
         }
+
+    def written_parameters(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """The parameters that were seen to be written, with a copy of their present content."""
+        return [(parameter, parameter.detach().clone()) for parameter, _ in self._written]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, random_like, tensors_in
 from dpnorm.detection.preserve import SavedState
 
@@ -15,11 +16,12 @@ _LARGE = 10.0  # the exchanged records' scale: an outlier shows more
 
 @dataclass
 class Trace:
-    """One run: what each module call took and gave, the output, and the buffers afterwards."""
+    """One run: what each module call took and gave, the output, and the state afterwards."""
 
     calls: list[tuple[str, nn.Module, list[Tensor], list[Tensor]]] = field(default_factory=list)
     output: Any = None
     buffers: dict[tuple[nn.Module, str], Tensor] = field(default_factory=dict)
+    parameters: list[tuple[nn.Parameter, Tensor]] = field(default_factory=list)
 
 
 def run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace:
@@ -41,8 +43,10 @@ def run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace
     try:
         state.restore_buffers()
         torch.manual_seed(seed)
-        trace.output = call(model, inputs)
+        with ConstantDraws():
+            trace.output = call(model, inputs)
         trace.buffers = state.changed_buffers()
+        trace.parameters = state.written_parameters()
     finally:
         for handle in handles:
             handle.remove()
@@ -92,6 +96,7 @@ def replay(module: nn.Module, x: Tensor, state: SavedState, row: int, seed: int)
     outputs = []
     for batch in (x, swapped):
         torch.manual_seed(seed)
-        outputs.append([module.forward(batch).detach()])
+        with ConstantDraws():
+            outputs.append([module.forward(batch).detach()])
         state.restore_buffers()
     return movement(outputs[0], outputs[1], row, len(x))

@@ -72,9 +72,11 @@ def test_coupling_is_refuted_with_a_witness_at_its_layer(name):
     "norm",
     [nn.Identity(), nn.GroupNorm(2, 8), nn.GroupNorm(1, 8), nn.InstanceNorm2d(8), nn.Dropout(0.5)],
 )
-def test_what_is_safe_is_not_refuted_and_not_called_proven(norm):
+def test_what_is_safe_is_proven(norm):
     report = check(convolutional(norm), X, targets=Y, criterion=F.cross_entropy)
-    assert report.verdict == Verdict.UNPROVEN
+    assert report.verdict == Verdict.PROVEN
+    assert report.ok
+    assert {layer.verdict for layer in report.layers} == {Verdict.PROVEN}
     assert report.findings == ()
     assert report.opacus == "ready"
 
@@ -97,8 +99,9 @@ def test_coupling_written_by_hand_is_found_in_the_module_that_does_it():
 
 def test_a_batch_norm_in_evaluation_is_a_warning():
     report = check(convolutional(nn.BatchNorm2d(8)).eval(), X)
-    assert [f.code for f in report.findings] == ["DPN401"]
-    assert report.verdict == Verdict.UNPROVEN
+    assert [f.code for f in report.findings] == ["DPN401", "DPN505"]
+    assert report.verdict == Verdict.PROVEN
+    assert report.opacus == "dpnorm"
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -109,7 +112,7 @@ def test_a_class_weighted_mean_couples_and_a_weighted_sum_does_not(reduction):
 
     model = convolutional(nn.GroupNorm(2, 8))
     report = check(model, X, targets=Y, criterion=criterion, loss_reduction=reduction)
-    expected = ["DPN301"] if reduction == "mean" else []
+    expected = ["DPN302"] if reduction == "mean" else []
     assert [f.code for f in report.findings] == expected
 
 

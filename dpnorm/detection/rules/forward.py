@@ -23,6 +23,43 @@ register(
 )
 register(
     Rule(
+        "DPN103",
+        "records exchanged, permuted or mixed",
+        _WHY_COUPLING
+        + "A forward pass that shuffles, rolls or mixes the records gives a row the values of "
+        "another record: the loss of one row then depends on two records.",
+        "def forward(self, x):\n    return 0.7 * x + 0.3 * x[torch.randperm(len(x))]  # mixup",
+        "Mix only within a record (several views of it), or mix public records in.",
+        "Abadi et al., arXiv 1607.00133",
+    )
+)
+register(
+    Rule(
+        "DPN104",
+        "depends on the number of records",
+        _WHY_COUPLING
+        + "Where a record's output is scaled or shifted by the number of records in the batch, "
+        "adding one moves what all others contribute.",
+        "def forward(self, x):\n    return x / len(x)",
+        "Divide by a constant, such as the expected batch size.",
+        "Abadi et al., arXiv 1607.00133",
+    )
+)
+register(
+    Rule(
+        "DPN105",
+        "control flow on values of several records",
+        _WHY_COUPLING
+        + "A Python branch, loop, shape or number that comes from the records decides what happens "
+        "to all of them. What Python does with the value cannot be followed, so even a use that "
+        "concerns one record alone cannot be proven.",
+        "if x.abs().max() > 10:\n    x = x / 10",
+        "Decide record by record with tensor operators (torch.where), or by constants.",
+        "docs/limits.md",
+    )
+)
+register(
+    Rule(
         "DPN102",
         "a reduction across records, written by hand or functional",
         _WHY_COUPLING

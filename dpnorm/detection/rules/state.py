@@ -4,6 +4,17 @@ from dpnorm.detection.rules.registry import Rule, register
 
 register(
     Rule(
+        "DPN202",
+        "memory carried from one batch into the next",
+        "A record that leaves a trace in the model outside of parameters and buffers, in a list or "
+        "an attribute, moves the contributions of the records of later batches.",
+        "def forward(self, x):\n    x, self.last = x + self.last, x.detach()\n    return x",
+        "Keep no values of records between batches.",
+        "Abadi et al., arXiv 1607.00133",
+    )
+)
+register(
+    Rule(
         "DPN201",
         "a buffer updated from data in the training forward pass",
         "Buffers are part of what is released with the model. One that is computed from the "

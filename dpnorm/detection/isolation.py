@@ -1,0 +1,237 @@
+"""Following records through two training steps with masks, and collecting what must be isolated."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpnorm.detection.inputs import Inputs, call, map_tensors, tensors_in
+from dpnorm.detection.preserve import SavedState
+from dpnorm.detection.sampled import sampled_modules
+from dpnorm.provenance import EscapeWatch, Mask, RecordTracer, Trace, eager
+from dpnorm.provenance.masks import bits, reduce_or, uniform
+from dpnorm.provenance.tracer import location
+
+RECORDS = 4  # bits for one batch; two batches in a row have fresh ones
+
+
+@dataclass
+class ModuleCall:
+    """What one call of a sampled module took and what gradients came back, as masks."""
+
+    path: str
+    module: nn.Module
+    first_bit: int
+    activations: list[Mask]
+    gradients: list[Mask] = field(default_factory=list)
+
+
+@dataclass
+class OutputMasks:
+    """The masks of the model's outputs in one batch, and of the gradients that reached them."""
+
+    first_bit: int
+    outputs: list[Mask]
+    gradients: list[Mask] = field(default_factory=list)
+
+
+@dataclass
+class Isolation:
+    """Everything that the verdict is read from.
+
+    Attributes:
+        records: in each of the two batches.
+        trace: operators without a rule, escapes, and where elements were mixed.
+        calls: the calls of the modules that Opacus samples.
+        outputs: of the model, for each batch.
+        state: parameters and buffers that carry bits afterwards, by name.
+        backward: whether a backward pass was run.
+        in_place: where outputs of sampled modules are modified in place, by path.
+        first_bit: of the batch that is running.
+    """
+
+    records: int
+    trace: Trace
+    calls: list[ModuleCall]
+    outputs: list[OutputMasks]
+    state: dict[str, int]
+    backward: bool
+    first_bit: int = 0
+    in_place: dict[str, str] = field(default_factory=dict)
+    output_storages: dict[int, str] = field(default_factory=dict)
+
+
+def record_bits(first: int, records: int) -> np.ndarray:
+    """The bits of records 0, 1, ... of a batch: uint8[records]."""
+    return np.array([1 << (first + i) for i in range(records)], np.uint8)
+
+
+def trace_two_steps(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Any,
+    criterion: Callable[[Any, Any], Tensor] | None,
+    records: int,
+    seed: int,
+    state: SavedState,
+) -> Isolation:
+    """Runs two training steps under the tracer; buffers and gradients are the caller's to restore.
+
+    Without a criterion the gradient that reaches row i of an output is any function of record i.
+    """
+    tracer = RecordTracer()
+    result = Isolation(records, tracer.trace, [], [], {}, backward=False)
+    tracer.on_write = _write_watch(tracer, state, result)
+    with ExitStack() as stack:
+        stack.enter_context(eager())
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_module_hooks(model, tracer, result))
+        for batch in range(2):
+            torch.manual_seed(seed)
+            first = RECORDS * batch
+            _one_step(model, inputs, targets, criterion, tracer, result, first)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        found = tracer.bits_of(tensor)
+        if found:
+            result.state[name] = found
+    return result
+
+
+def _one_step(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Any,
+    criterion: Callable[[Any, Any], Tensor] | None,
+    tracer: RecordTracer,
+    result: Isolation,
+    first: int,
+) -> None:
+    lines = record_bits(first, result.records)
+
+    def marked(tensor: Tensor) -> Tensor:
+        copy = tensor[: result.records].detach().clone()
+        shape = (result.records,) + (1,) * (copy.dim() - 1)
+        tracer.table.write(copy, np.broadcast_to(lines.reshape(shape), tuple(copy.shape)))
+        return copy
+
+    given = map_tensors(marked, inputs)
+    wanted = map_tensors(marked, targets)
+    tracer.phase = "forward"
+    result.first_bit = first
+    with EscapeWatch(tracer), tracer:
+        output = call(model, given)
+    tensors = tensors_in(output)
+    masks = OutputMasks(first, [tracer.table.read(tensor) for tensor in tensors])
+    result.outputs.append(masks)
+    live = [t for t in tensors if t.requires_grad]
+    if not live:
+        return
+    result.backward = True
+    for parameter in model.parameters():
+        parameter.grad = None
+    for tensor in live:
+        tensor.register_hook(_gradient_reader(tracer, masks.gradients))
+    if criterion is None:
+        seeds = [_seed_gradient(tensor, lines, tracer) for tensor in live]
+        tracer.phase = "backward"
+        with EscapeWatch(tracer), tracer:
+            torch.autograd.backward(live, seeds)
+    else:
+        tracer.phase = "loss"
+        with EscapeWatch(tracer), tracer:
+            loss = criterion(output, wanted)
+            tracer.phase = "backward"
+            loss.backward()
+
+
+def _seed_gradient(output: Tensor, lines: np.ndarray, tracer: RecordTracer) -> Tensor:
+    """A gradient for an output that depends, row by row, on the record of the row.
+
+    A scalar output is a loss and gets a constant. An output whose dimension 0 is not the batch
+    gets, element by element, the bits that the element carries.
+    """
+    seed = torch.ones_like(output)
+    if output.dim() == 0:
+        mask = uniform((), 0)
+    elif len(output) == len(lines):
+        mask = lines.reshape((len(lines),) + (1,) * (output.dim() - 1))
+    else:
+        mask = tracer.table.read(output)
+    tracer.table.write(seed, np.broadcast_to(mask, tuple(seed.shape)))
+    return seed
+
+
+def _gradient_reader(tracer: RecordTracer, into: list[Mask]) -> Callable[[Tensor], None]:
+    def read(gradient: Tensor) -> None:
+        with tracer.quietly():
+            into.append(tracer.table.read(gradient))
+
+    return read
+
+
+@contextmanager
+def _module_hooks(model: nn.Module, tracer: RecordTracer, result: Isolation) -> Iterator[None]:
+    """Tells the tracer which module runs, and reads masks at the sampled ones."""
+    sampled = {id(module) for _, module in sampled_modules(model)}
+    handles = []
+
+    def watch(path: str, module: nn.Module) -> None:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            tracer.modules.append(path)
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if tracer.modules:
+                tracer.modules.pop()
+            if id(module) in sampled and torch.is_grad_enabled():  # checkpoints run again later
+                with tracer.quietly():
+                    given = tensors_in((args, kwargs))
+                    call = ModuleCall(
+                        path,
+                        module,
+                        result.first_bit,
+                        [tracer.table.read(tensor) for tensor in given],
+                    )
+                result.calls.append(call)
+                for tensor in tensors_in(output):
+                    if tensor.requires_grad:
+                        with tracer.quietly():
+                            result.output_storages[tensor.untyped_storage()._cdata] = path
+                        tensor.register_hook(_gradient_reader(tracer, call.gradients))
+
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
+
+    for path, module in model.named_modules():
+        watch(path, module)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _write_watch(
+    tracer: RecordTracer, state: SavedState, result: Isolation
+) -> Callable[[Tensor], None]:
+    """Saves parameters before they are written, and notes in-place operators on outputs."""
+
+    def watch(tensor: Tensor) -> None:
+        state.save_before_write(tensor)
+        path = result.output_storages.get(tensor.untyped_storage()._cdata)
+        if path is not None and tracer.phase == "forward":
+            result.in_place.setdefault(path, location())
+
+    return watch
+
+
+def row_bits(mask: Mask) -> np.ndarray:
+    """The bits of each row, OR over everything behind dimension 0: uint8[rows]."""
+    if mask.ndim == 0:
+        return np.array([bits(mask)], np.uint8)
+    if mask.ndim == 1:
+        return np.asarray(mask)
+    return np.asarray(reduce_or(mask, tuple(range(1, mask.ndim)), keepdim=False))

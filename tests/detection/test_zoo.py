@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from dpnorm.detection import Verdict, check
+from tests.detection import coupled_zoo, safe_zoo
+
+
+def judge(case):
+    torch.manual_seed(0)
+    model = case.build()
+    inputs = case.inputs()
+    targets = None if case.targets is None else case.targets()
+    return check(
+        model,
+        inputs,
+        targets=targets,
+        criterion=case.criterion,
+        loss_reduction=case.reduction,
+    )
+
+
+def test_the_zoos_are_large():
+    assert len(coupled_zoo.CASES) >= 50
+    assert len(safe_zoo.CASES) >= 50
+
+
+@pytest.mark.parametrize("name", coupled_zoo.CASES)
+def test_coupled_models_are_refuted_with_a_witness(name):
+    report = judge(coupled_zoo.CASES[name])
+    assert report.verdict == Verdict.REFUTED, report.render("concise")
+    assert report.witness > 0
+
+
+@pytest.mark.parametrize("name", safe_zoo.CASES)
+def test_isolated_models_are_proven(name):
+    report = judge(safe_zoo.CASES[name])
+    assert report.verdict == Verdict.PROVEN, report.render("concise")
+    assert report.witness is None
