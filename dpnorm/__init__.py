@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "check": "dpnorm.detection",
+    "sensitivity": "dpnorm.detection",
+    "Sensitivity": "dpnorm.detection",
     "Report": "dpnorm.detection",
     "Finding": "dpnorm.detection",
     "Verdict": "dpnorm.detection",

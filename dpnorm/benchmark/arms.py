@@ -69,7 +69,7 @@ def _arm(
     report: Report,
 ) -> Arm:
     private = math.isfinite(epsilon)
-    unsafe = report.verdict == Verdict.REFUTED or not variants()[variant].safe
+    unsafe = report.verdict != Verdict.PROVEN or not variants()[variant].safe
     if private and unsafe:
         return Arm(dataset, model, variant, epsilon, report, None, ())
     privacy = _calibrated(suite, epsilon, len(data.train)) if private else None

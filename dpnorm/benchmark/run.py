@@ -29,8 +29,9 @@ NOTES = (
     "saw it than from models that did not.",
     "Epsilon is of one member, for adding or removing one record, by Poisson sampling. Noise and "
     "sampling of a benchmark come from a fixed seed: its models have no guarantee.",
-    "The verdict is of dpnorm's swap probe: 'refuted' has a witness, 'unproven' means that no "
-    "record was seen to move another, which is not a proof.",
+    "The verdict is of dpnorm's check, in training mode with cross entropy: 'proven' means that "
+    "each record's contribution to a step is its own, on the path that was executed; 'refuted' has "
+    "a witness. Only proven models are trained privately.",
 )
 
 

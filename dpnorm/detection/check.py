@@ -11,7 +11,7 @@ from dpnorm.detection.inputs import Inputs, batch_size, check_device, tensors_in
 from dpnorm.detection.isolation import RECORDS, Isolation, trace_two_steps
 from dpnorm.detection.judgement import Doubt, doubts
 from dpnorm.detection.preserve import SavedState, preserved
-from dpnorm.detection.probes import Criterion, probe
+from dpnorm.detection.probes import Criterion, batch_norm_findings, probe, rounding
 from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict, finding
 from dpnorm.detection.source import source_location
 from dpnorm.errors import DpnormError, InputError, unknown_name
@@ -68,7 +68,12 @@ def check(
         found = doubts(isolation, judged_loss=criterion is not None)
         scripted = _opaque_modules(model)
         fatal = [doubt for doubt in found if doubt.fatal]
-        witnessed = list(
+        limit = rounding([*tensors_in(inputs), *model.parameters()])
+        witnessed = list(batch_norm_findings(model, isolation.batch_norms, limit))
+        quiet = set(isolation.batch_norms) - {f.path for f in witnessed}
+        fatal += [Doubt("DPN101", path, "uses the statistics of the batch") for path in quiet]
+        found += fatal[len(fatal) - len(quiet) :]
+        witnessed += list(
             probe(
                 model,
                 inputs,
@@ -77,7 +82,8 @@ def check(
                 state=state,
                 loss_reduction=loss_reduction,
                 seed=seed,
-                thorough=bool(fatal or scripted) or batch > RECORDS,
+                thorough=bool(fatal or scripted) or (batch > RECORDS and not witnessed),
+                count=not witnessed,
                 suspected=fatal,
             )
         )
@@ -146,7 +152,7 @@ def _report(
     for doubt in found:
         if doubt.fatal and refuted:
             continue  # the witnesses say it with numbers
-        undecided = doubt.fatal and doubt.code not in _OWN_CODES
+        undecided = doubt.fatal and doubt.code not in UNDECIDED
         findings.append(
             finding(
                 "DPN902" if undecided else doubt.code,
@@ -176,7 +182,7 @@ def _report(
     )
 
 
-_OWN_CODES = {"DPN901", "DPN105", "DPN502"}  # undecided by nature: no witness is expected
+UNDECIDED = {"DPN901", "DPN902", "DPN105", "DPN502"}  # they forbid a proof without a witness
 
 
 def _fragile(model: nn.Module) -> list[Finding]:

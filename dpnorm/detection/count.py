@@ -1,7 +1,7 @@
 """The count probe: does what a record contributes depend on how many records there are?
 
-The same records are run with one more behind them. Random draws are replaced by constants, so that
-dropout and stochastic depth raise no alarm.
+The first records are run with the last of them and without. Random draws are replaced by constants,
+so that dropout and stochastic depth raise no alarm.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, tensors_in
+from dpnorm.detection.isolation import RECORDS
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.swap import movement
 
@@ -23,9 +24,10 @@ def count_movement(
     state: SavedState,
     seed: int,
 ) -> float:
-    """The largest change of a record's output when one more record stands behind the batch.
+    """The largest change of a record's output when the last of the records is left out.
 
-    0 when the model does not run with one record more: then its batch size is fixed.
+    At most four records are run; of two records, a copy of the second is added instead. 0 when
+    the model does not run on another number of records: then its batch size is fixed.
     """
 
     def run(given: Inputs) -> list[Tensor]:
@@ -36,17 +38,19 @@ def count_movement(
         state.restore_buffers()
         return [tensor.detach() for tensor in tensors_in(output)]
 
+    longer = _one_more(inputs) if batch < 3 else _first(inputs, min(batch, RECORDS))
+    size = 2 if batch < 3 else min(batch, RECORDS) - 1
+    base = run(longer)
     try:
-        longer = run(_one_more(inputs))
+        shorter = run(_first(inputs, size))
     except Exception:
         return 0.0
-    base = run(inputs)
     return max(
         (
-            movement([a[:batch]], [b[:batch]], row, batch)
-            for a, b in zip(base, longer, strict=False)
-            if a.dim() and b.dim() and len(a) == batch and len(b) == batch + 1
-            for row in range(batch)
+            movement([a[:size]], [b], row, size)
+            for a, b in zip(base, shorter, strict=False)
+            if a.dim() and b.dim() and len(a) == size + 1 and len(b) == size
+            for row in range(size)
         ),
         default=0.0,
     )
@@ -86,6 +90,11 @@ def _output_gradients(
         loss = criterion(map_tensors(leaf, output), targets)
         found = torch.autograd.grad(loss, leaves, allow_unused=True)
     return [g for g in found if g is not None and g.dim()]
+
+
+def _first(value: Any, count: int) -> Any:
+    """The first rows of every tensor."""
+    return map_tensors(lambda t: t[:count] if t.dim() else t, value)
 
 
 def _one_more(value: Any) -> Any:

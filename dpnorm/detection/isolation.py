@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
+from dpnorm.detection.families import uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, call, map_tensors, tensors_in
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.sampled import sampled_modules
+from dpnorm.detection.swap import moved_by_others
 from dpnorm.provenance import EscapeWatch, Mask, RecordTracer, Trace, eager
 from dpnorm.provenance.masks import bits, reduce_or, uniform
 from dpnorm.provenance.tracer import location
@@ -51,7 +54,12 @@ class Isolation:
         state: parameters and buffers that carry bits afterwards, by name.
         backward: whether a backward pass was run.
         in_place: where outputs of sampled modules are modified in place, by path.
+        output_storages: of sampled modules, to know them when they are written.
+        batch_norms: how far a record's output moved when the others were exchanged in the input
+            of each BatchNorm-family layer that uses its batch. Their coupling is measured here, and
+            the masks go on as if they were frozen, so that what else couples records shows.
         first_bit: of the batch that is running.
+        foreign_backward: whether the backward pass runs code that is not torch's.
     """
 
     records: int
@@ -61,8 +69,10 @@ class Isolation:
     state: dict[str, int]
     backward: bool
     first_bit: int = 0
+    foreign_backward: bool = False
     in_place: dict[str, str] = field(default_factory=dict)
     output_storages: dict[int, str] = field(default_factory=dict)
+    batch_norms: dict[str, float] = field(default_factory=dict)
 
 
 def record_bits(first: int, records: int) -> np.ndarray:
@@ -86,14 +96,16 @@ def trace_two_steps(
     tracer = RecordTracer()
     result = Isolation(records, tracer.trace, [], [], {}, backward=False)
     tracer.on_write = _write_watch(tracer, state, result)
+    tracer.excused = {p for p, m in model.named_modules() if uses_batch_statistics(m)}
     with ExitStack() as stack:
         stack.enter_context(eager())
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(_module_hooks(model, tracer, result))
+        stack.enter_context(_module_hooks(model, tracer, result, seed))
         for batch in range(2):
             torch.manual_seed(seed)
-            first = RECORDS * batch
-            _one_step(model, inputs, targets, criterion, tracer, result, first)
+            tracer.phase = "forward"
+            result.first_bit = RECORDS * batch
+            _one_step(model, inputs, targets, criterion, tracer, result)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found = tracer.bits_of(tensor)
         if found:
@@ -108,8 +120,13 @@ def _one_step(
     criterion: Callable[[Any, Any], Tensor] | None,
     tracer: RecordTracer,
     result: Isolation,
-    first: int,
 ) -> None:
+    """One forward pass, and where it can matter a backward pass.
+
+    The backward pass of the second batch is run only if the first one ran code of the user's: a
+    custom autograd function or a hook. torch's own backward operators keep nothing between steps.
+    """
+    first = result.first_bit
     lines = record_bits(first, result.records)
 
     def marked(tensor: Tensor) -> Tensor:
@@ -120,17 +137,16 @@ def _one_step(
 
     given = map_tensors(marked, inputs)
     wanted = map_tensors(marked, targets)
-    tracer.phase = "forward"
-    result.first_bit = first
     with EscapeWatch(tracer), tracer:
         output = call(model, given)
     tensors = tensors_in(output)
     masks = OutputMasks(first, [tracer.table.read(tensor) for tensor in tensors])
     result.outputs.append(masks)
     live = [t for t in tensors if t.requires_grad]
-    if not live:
+    if not live or (first and not result.foreign_backward):
         return
     result.backward = True
+    result.foreign_backward = tracer.hooked or _runs_foreign_code(model, live)
     for parameter in model.parameters():
         parameter.grad = None
     for tensor in live:
@@ -146,6 +162,23 @@ def _one_step(
             loss = criterion(output, wanted)
             tracer.phase = "backward"
             loss.backward()
+
+
+def _runs_foreign_code(model: nn.Module, outputs: list[Tensor]) -> bool:
+    """Whether a backward pass meets a custom autograd function or a module's backward hook."""
+    if any(module._backward_hooks or module._backward_pre_hooks for module in model.modules()):
+        return True
+    waiting = [tensor.grad_fn for tensor in outputs]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def _seed_gradient(output: Tensor, lines: np.ndarray, tracer: RecordTracer) -> Tensor:
@@ -174,7 +207,9 @@ def _gradient_reader(tracer: RecordTracer, into: list[Mask]) -> Callable[[Tensor
 
 
 @contextmanager
-def _module_hooks(model: nn.Module, tracer: RecordTracer, result: Isolation) -> Iterator[None]:
+def _module_hooks(
+    model: nn.Module, tracer: RecordTracer, result: Isolation, seed: int
+) -> Iterator[None]:
     """Tells the tracer which module runs, and reads masks at the sampled ones."""
     sampled = {id(module) for _, module in sampled_modules(model)}
     handles = []
@@ -186,6 +221,10 @@ def _module_hooks(model: nn.Module, tracer: RecordTracer, result: Isolation) -> 
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if tracer.modules:
                 tracer.modules.pop()
+            if path in tracer.excused and path not in result.batch_norms and output is not None:
+                with tracer.quietly(), _disable_current_modes():
+                    moved = moved_by_others(module, tensors_in((args, kwargs))[0], seed)
+                result.batch_norms[path] = moved
             if id(module) in sampled and torch.is_grad_enabled():  # checkpoints run again later
                 with tracer.quietly():
                     given = tensors_in((args, kwargs))

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from dpnorm.detection.count import count_movement, loss_scale
-from dpnorm.detection.families import is_batch_norm, uses_batch_statistics
 from dpnorm.detection.draws import ConstantDraws
+from dpnorm.detection.families import is_batch_norm, uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, batch_size, call, map_tensors, tensors_in
 from dpnorm.detection.judgement import Doubt
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.report import Finding, finding
 from dpnorm.detection.sampled import sampled_modules
 from dpnorm.detection.source import source_location
-from dpnorm.detection.swap import Trace, movement, replay, run, swap_others
+from dpnorm.detection.swap import Trace, movement, run, swap_others
 from dpnorm.errors import InputError
 from dpnorm.gradients import captured
 
@@ -38,6 +38,7 @@ def probe(
     loss_reduction: str,
     seed: int,
     thorough: bool,
+    count: bool,
     suspected: Sequence[Doubt],
 ) -> Iterator[Finding]:
     """Findings with witnesses, each (path, code) once.
@@ -50,6 +51,7 @@ def probe(
         state: restores buffers.
         loss_reduction: that the engine will be told.
         seed: of the random records.
+        count: probe the number of records and the reduction of the loss.
         thorough: exchange records and look at every module; without it only the count of records
             and the loss are probed, which masks do not see.
         suspected: what the masks could not rule out; it names what the probes see.
@@ -61,7 +63,6 @@ def probe(
             base = run(model, inputs, state, seed)
             swapped = run(model, swap_others(inputs, keep, seed), state, seed)
             for item in (
-                *_batch_norms(base, state, batch, keep, seed),
                 *_coupled_modules(base, swapped, batch, keep, suspected),
                 *_written_state(model, base, swapped),
                 *_coupled_loss(base, targets, criterion, batch, keep, seed),
@@ -72,7 +73,7 @@ def probe(
                     model, inputs, targets, criterion, batch, keep, state, seed
                 ):
                     found.setdefault((item.path, item.code), item)
-        if not found:
+        if count and not found:
             for item in (
                 *_counted(model, inputs, batch, state, seed),
                 *_misreduced(model, inputs, targets, criterion, state, loss_reduction, seed),
@@ -81,24 +82,24 @@ def probe(
     yield from found.values()
 
 
-def _threshold(tensors: list[Tensor]) -> float:
+def rounding(tensors: list[Tensor]) -> float:
+    """The movement below which a difference may be rounding, by the coarsest dtype."""
     kinds = [ROUNDING.get(t.dtype, COARSE_ROUNDING) for t in tensors if t.is_floating_point()]
     return max(kinds, default=0.0)
 
 
-def _batch_norms(
-    base: Trace, state: SavedState, batch: int, keep: int, seed: int
+def batch_norm_findings(
+    model: nn.Module, moved: dict[str, float], dtype_limit: float
 ) -> Iterator[Finding]:
-    """Every BatchNorm-family layer that uses its batch, run alone on its own input."""
-    for path, module, given, _ in base.calls:
-        if uses_batch_statistics(module) and given and len(given[0]) == batch:
-            moved = replay(module, given[0], state, keep, seed)
-            if moved > _threshold(given):
-                message = (
-                    "normalizes with the statistics of the batch: exchanging the other records "
-                    f"moves a record's output by {moved:.3g} of its size"
-                )
-                yield finding("DPN101", path, module, source_location(module), message, moved)
+    """A finding for every BatchNorm-family layer that moved a record by the others."""
+    for path, size in moved.items():
+        if size > dtype_limit:
+            module = model.get_submodule(path)
+            message = (
+                "normalizes with the statistics of the batch: exchanging the other records "
+                f"moves a record's output by {size:.3g} of its size"
+            )
+            yield finding("DPN101", path, module, source_location(module), message, size)
 
 
 def _coupled_modules(
@@ -117,7 +118,7 @@ def _coupled_modules(
         explained = any(f.path.startswith(inside) for f in findings) or any(
             p.startswith(inside) and uses_batch_statistics(m) for p, m, _, _ in base.calls
         )
-        if moved > _threshold(made) and not explained:
+        if moved > rounding(made) and not explained:
             code, location = _named(path, suspected)
             message = (
                 f"exchanging the other records moves a record's output by {moved:.3g} of its size"
@@ -192,7 +193,7 @@ def _coupled_gradients(
         if before.gradient is None or after.gradient is None:
             continue
         moved = movement([before.gradient], [after.gradient], keep, batch)
-        if moved > COUNT_ROUNDING * _threshold([before.gradient]):
+        if moved > COUNT_ROUNDING * rounding([before.gradient]):
             message = (
                 "exchanging the other records moves the gradient that reaches a record's output "
                 f"by {moved:.3g} of its size"
@@ -207,8 +208,8 @@ def _counted(
 ) -> Iterator[Finding]:
     """Whether a record's output depends on how many records stand beside it."""
     moved = count_movement(model, inputs, batch, state, seed)
-    if moved > COUNT_ROUNDING * _threshold(tensors_in(inputs) or []):
-        message = f"one record more moves a record's output by {moved:.3g} of its size"
+    if moved > COUNT_ROUNDING * rounding(tensors_in(inputs) or []):
+        message = f"another number of records moves a record's output by {moved:.3g} of its size"
         yield finding("DPN104", "", model, source_location(model), message, moved)
 
 
@@ -231,7 +232,7 @@ def _coupled_loss(
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
         gradients.append([g for g in found if g is not None])
     moved = movement(gradients[0], gradients[1], keep, batch)
-    if moved <= _threshold(outputs):
+    if moved <= rounding(outputs):
         return
     code = "DPN302" if _parallel(gradients[0], gradients[1], keep, batch) else "DPN301"
     message = (
@@ -268,7 +269,7 @@ def _misreduced(
         return
     ratios = loss_scale(criterion, output, targets, batch)
     expected = batch / (batch + 1) if loss_reduction == "mean" else 1.0
-    limit = COUNT_ROUNDING * _threshold(rows)
+    limit = COUNT_ROUNDING * rounding(rows)
     wrong = [abs(ratio / expected - 1) for ratio in ratios if abs(ratio / expected - 1) > limit]
     if not wrong:
         return

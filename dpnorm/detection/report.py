@@ -57,7 +57,9 @@ class Report:
         verdict: proven, refuted or unproven.
         findings: what was found, in the order of the model's modules.
         layers: a verdict for each module that does the model's arithmetic.
-        opacus: "ready" when stock Opacus yields one gradient a record, else "no".
+        opacus: "ready" when stock Opacus yields one gradient a record; "dpnorm" when that takes an
+            engine that regroups folded rows, survives in-place operations and allows constant
+            buffers; "no" when there is no such gradient.
         model: the model's class.
         loss: how the loss was judged, in words.
         seed: of the random records that the probes used; the same seed gives the same witnesses.
@@ -89,7 +91,12 @@ class Report:
             return f"refuted: {places} where one record moves another ({codes})"
         if self.verdict == Verdict.PROVEN:
             return "proven: each record's contribution is its own"
-        return "unproven: no record was seen to move another, which is not a proof"
+        undecided = sorted({f.code for f in self.findings if f.code in ("DPN105", "DPN502")})
+        undecided += sorted({f.code for f in self.findings if f.code.startswith("DPN9")})
+        return (
+            "unproven: no record was seen to move another, and no proof was found "
+            f"({', '.join(undecided)})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""

@@ -176,9 +176,11 @@ def _outliers(inputs: Inputs, targets: Any, generator: torch.Generator) -> list[
                 return torch.cat([tensor, row])
 
             label = int(torch.randint(records, (), generator=generator))
-            labels = map_tensors(
-                lambda t, label=label: torch.cat([t, t[label : label + 1]]), targets
-            )
+
+            def labelled(tensor: Tensor, label: int = label) -> Tensor:
+                return torch.cat([tensor, tensor[label : label + 1]])
+
+            labels = map_tensors(labelled, targets)
             candidates.append((map_tensors(added, inputs), labels))
     return candidates
 

@@ -11,6 +11,7 @@ from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, random_like, tensors_in
 from dpnorm.detection.preserve import SavedState
 
+_POSITIONS = 4  # along each dimension behind the channel: a normalization takes any number
 _LARGE = 10.0  # the exchanged records' scale: an outlier shows more
 
 
@@ -88,15 +89,35 @@ def movement(before: list[Tensor], after: list[Tensor], row: int, batch: int) ->
     return largest
 
 
-def replay(module: nn.Module, x: Tensor, state: SavedState, row: int, seed: int) -> float:
-    """The movement of one row when a module is run alone on its own input with others swapped."""
+def moved_by_others(module: nn.Module, x: Tensor, seed: int) -> float:
+    """How far the first row of a normalization moves when other rows stand beside it.
+
+    The module runs on copies of its buffers, so that its own stay as autograd saved them, and with
+    scale 1 and shift 0: a scale that starts at zero would hide what the layer does once it learns.
+
+    Args:
+        module: a layer of one input with an affine part or without.
+        x: what it was given, (B, ...).
+        seed: of the other rows.
+    """
+    buffers, parameters = dict(module._buffers), dict(module._parameters)
     generator = torch.Generator().manual_seed(seed)
-    swapped = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) * _LARGE
-    swapped[row] = x[row]
-    outputs = []
-    for batch in (x, swapped):
-        torch.manual_seed(seed)
-        with ConstantDraws():
-            outputs.append([module.forward(batch).detach()])
-        state.restore_buffers()
-    return movement(outputs[0], outputs[1], row, len(x))
+    x = x.detach()[(slice(None), slice(None), *[slice(0, _POSITIONS)] * (x.dim() - 2))]
+    swapped = torch.randn(x.shape, generator=generator).to(x) * _LARGE
+    swapped[0] = x[0]
+    try:
+        for name, start in (("weight", 1.0), ("bias", 0.0)):
+            parameter = parameters.get(name)
+            if parameter is not None:
+                like = torch.full_like(parameter, start)
+                module._parameters[name] = nn.Parameter(like, requires_grad=False)
+        outputs = []
+        for rows in (x, swapped):
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+            with torch.no_grad():
+                outputs.append(module.forward(rows))
+    finally:
+        module._buffers.update(buffers)
+        module._parameters.update(parameters)
+    return movement([outputs[0]], [outputs[1]], 0, len(x))

@@ -20,6 +20,8 @@ class PrivacyConfig(Config):
         sampling_rate: probability with which a record is in a batch; default batch size / records.
             The noisy sum is divided by the batch size in any case, a constant.
         steps: number of steps; default epochs * ceil(1 / sampling rate).
+        allow: "unproven" trains a model that `check` does not prove, "refuted" one that it refutes;
+            the statement then says that its epsilon may be, or is, void.
         seed: makes sampling and noise reproducible, which is for experiments only: whoever knows
             the seed can take the noise away. By default both come from the operating system.
     """
@@ -31,6 +33,7 @@ class PrivacyConfig(Config):
     accountant: Literal["prv", "rdp"] = "prv"
     sampling_rate: float | None = Field(None, gt=0, le=1)
     steps: int | None = Field(None, ge=1)
+    allow: Literal["unproven", "refuted"] | None = None
     seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")

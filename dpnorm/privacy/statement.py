@@ -30,7 +30,8 @@ class PrivacyStatement:
         sampling: how batches were drawn.
         released: what the account covers.
         randomness: where noise and sampling came from.
-        isolation: what `check` said of the model.
+        isolation: what `check` said of the model. Where it is not "proven", epsilon holds only if
+            the records are isolated all the same.
         not_covered: what the account does not cover.
     """
 
@@ -49,6 +50,11 @@ class PrivacyStatement:
     released: tuple[str, ...] = ("the noisy sum of clipped gradients at each step",)
     not_covered: tuple[str, ...] = NOT_COVERED
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the records were proven to be isolated, without which epsilon may be void."""
+        return self.isolation.startswith("proven")
+
     def to_dict(self) -> dict[str, Any]:
         """The statement as plain data."""
         return asdict(self)
@@ -59,7 +65,8 @@ class PrivacyStatement:
 
     def __str__(self) -> str:
         lines = [
-            f"({self.epsilon:.4g}, {self.delta:g})-differential privacy for {self.unit}",
+            f"({self.epsilon:.4g}, {self.delta:g})-differential privacy for {self.unit}"
+            f"{'' if self.is_sound else ' IF its records were isolated: ' + self.isolation}",
             f"  neighbouring datasets: {self.neighbouring}",
             f"  sampling: {self.sampling}; rate {self.sampling_rate:.4g}, {self.steps} steps",
             f"  noise multiplier {self.noise_multiplier:.4g} at clipping norm {self.clip:g}",

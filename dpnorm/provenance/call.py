@@ -62,6 +62,10 @@ class Call:
         """Every tensor argument, those in lists too."""
         return tensors_of(self.arguments)
 
+    def read_arguments(self) -> list[str]:
+        """The names of the arguments but for out=, which is written and not read."""
+        return [a.name for a in self.func._schema.arguments if not a.is_out]
+
     def union(self, shape: tuple[int, ...], *masks: Mask | None) -> Mask:
         """OR of masks that broadcast to a shape; None is left out."""
         return union(shape, [mask for mask in masks if mask is not None])
@@ -70,6 +74,17 @@ class Call:
         """Sets the mask of an argument that the operator writes but does not return."""
         if tensor is not None:
             self._tracer.table.write(tensor, mask)
+
+    def excuse(self, saved: Tensor) -> bool:
+        """Whether the module that runs is excused from coupling, and known to be judged apart.
+
+        `saved` goes from the forward to the backward kernel and carries the excuse there.
+        """
+        return self._tracer.excuse(saved)
+
+    def is_excused(self, saved: Tensor | None) -> bool:
+        """Whether a forward kernel that saved this tensor was excused."""
+        return saved is not None and self._tracer.is_excused(saved)
 
     def escape(self, kind: str, found: int) -> None:
         """Reports that values carrying these bits left the traced computation."""

@@ -41,6 +41,8 @@ _ESCAPES = {
     "__format__",
 }
 
+_HOOKS = {"register_hook", "register_post_accumulate_grad_hook"}
+
 
 class EscapeWatch(TorchFunctionMode):
     """Reports to a tracer the methods that let a tensor's memory or values out."""
@@ -64,6 +66,8 @@ class EscapeWatch(TorchFunctionMode):
                 for tensor in tensors_of((args, kwargs)):
                     found |= self._tracer.bits_of(tensor)
             self._tracer.report_escape(name, found)
+        if name in _HOOKS:
+            self._tracer.hooked = True
         if name == "one_hot" and _class_count(args, kwargs) > 0:
             with self._tracer.validating():  # looks at the labels only to check their range
                 return func(*args, **kwargs)

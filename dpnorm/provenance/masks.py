@@ -40,6 +40,11 @@ def core(mask: Mask) -> Mask:
     ]
 
 
+def broadcast(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """The mask in a shape that it broadcasts to."""
+    return mask if mask.shape == shape else np.broadcast_to(mask, shape)
+
+
 def union(shape: Sequence[int], masks: Iterable[Mask]) -> Mask:
     """OR of masks that broadcast to `shape`, element by element."""
     result: Mask = np.uint8(0)  # type: ignore[assignment]

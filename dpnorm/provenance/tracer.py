@@ -82,6 +82,9 @@ class RecordTracer(TorchDispatchMode):
         self.modules: list[str] = []
         self.phase = "forward"
         self.on_write: Callable[[Tensor], None] | None = None  # before a tensor is written
+        self.hooked = False  # whether a tensor got a hook while modes were on
+        self.excused: set[str] = set()  # paths of modules whose coupling is judged apart
+        self._excused_storages: set[int] = set()
         self._validating = False
         self.inside = False  # while a rule runs: what it does itself is not traced
 
@@ -126,6 +129,17 @@ class RecordTracer(TorchDispatchMode):
             yield
         finally:
             self._validating = before
+
+    def excuse(self, saved: Tensor) -> bool:
+        """Whether the innermost running module is excused; if so, remembers what it saved."""
+        if not self.modules or self.modules[-1] not in self.excused:
+            return False
+        self._excused_storages.add(saved.untyped_storage()._cdata)
+        return True
+
+    def is_excused(self, saved: Tensor) -> bool:
+        """Whether an excused module saved this tensor for its backward pass."""
+        return saved.untyped_storage()._cdata in self._excused_storages
 
     def report_escape(self, kind: str, found: int) -> None:
         """Notes that values carrying these bits left the traced computation."""

@@ -11,6 +11,7 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from dpnorm.data import Records
+from dpnorm.detection import Report
 from dpnorm.errors import RefusedError
 from dpnorm.privacy import (
     PrivacyConfig,
@@ -26,15 +27,17 @@ from dpnorm.training.judge import judge
 class PrivateStepper:
     """Private training with exact Poisson sampling at the rate that is accounted.
 
-    The model is judged by `check` on random records before anything private is read; a refuted
-    model is refused. Batch size and noise do not depend on the batches that are drawn: the sum of
-    clipped gradients is divided by the expected batch size, and an empty batch releases noise.
+    The model is judged by `check` on random records before anything private is read; what is not
+    proven is refused unless it is allowed, and then the statement says so. Batch size and noise do
+    not depend on the batches that are drawn: the sum of clipped gradients is divided by the
+    expected batch size, and an empty batch releases noise.
     """
 
     def __init__(
         self, model: nn.Module, records: Records, config: TrainConfig, privacy: PrivacyConfig
     ) -> None:
-        self._report = judge(model, tuple(records.x.shape[1:]))
+        self._report = judge(model, tuple(records.x.shape[1:]), allow=privacy.allow)
+        _require_one_gradient_a_record(self._report)
         self._records = records
         self._privacy = privacy
         self._config = config
@@ -127,6 +130,16 @@ class PrivateStepper:
             ),
             isolation=self._report.summary(),
         )
+
+
+def _require_one_gradient_a_record(report: Report) -> None:
+    """Refuses what is isolated and yet would be clipped row by row instead of record by record."""
+    for found in report.findings:
+        if found.code in ("DPN502", "DPN503"):
+            raise RefusedError(
+                f"refused: Opacus would not clip records in {found.path or 'the model'} "
+                f"({found.code}): {found.message}. {found.remedy}"
+            )
 
 
 def _with_per_sample_gradients(model: nn.Module) -> GradSampleModule:

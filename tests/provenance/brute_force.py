@@ -110,7 +110,7 @@ def _run(function: Callable[..., Any], inputs: Sequence[Tensor]) -> list[Tensor]
 
 
 def _replaced(tensor: Tensor, where: np.ndarray, rng: torch.Generator, scale: float) -> Tensor:
-    chosen = torch.from_numpy(np.ascontiguousarray(where))
+    chosen = torch.from_numpy(np.array(where))
     if tensor.is_floating_point() or tensor.is_complex():
         fresh = torch.randn(tensor.shape, generator=rng, dtype=torch.float64) * scale
         return torch.where(chosen, fresh.to(tensor.dtype), tensor)

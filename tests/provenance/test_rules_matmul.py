@@ -118,3 +118,13 @@ def test_linear_backward_by_schema():
     found, _ = traced(by_hand, [x, w, g], masks)
     assert (product(masks[2], masks[1]) == found[0]).all()
     assert (flattened(masks[2])[:, None] | flattened(masks[0])[None] == found[1]).all()
+
+
+def test_products_of_pairs():
+    a, b, c, d = (torch.randn(2, 2).double() for _ in range(4))
+
+    def function(a, b, c, d):
+        return torch.ops.aten._foreach_mm([a, b], [c, d])
+
+    given = [a, b, c, d]
+    assert_sound(function, given, [scattered(x, i) for i, x in enumerate(given)], exact=True)

@@ -127,7 +127,7 @@ def test_grid_sampling(n, dim):
     masks = [scattered(t) if dim is None else by_row(t, dim) for t in (x, grid, g)]
     assert_sound(both, [x, grid, g], masks, trials=3)
     if dim == 0:
-        found, tracer = traced(both, [x, grid, g], masks)
+        _, tracer = traced(both, [x, grid, g], masks)
         assert not tracer.trace.of("mixed")
 
 
@@ -175,6 +175,17 @@ def test_lists_of_tensors():
     found, _ = traced(lists, [x, y], [by_row(x), by_row(y)])
     assert not found[4].any()
     assert (found[0] == by_row(x)).all()
+
+
+def test_lists_whose_results_feed_each_other():
+    def rotate(x, y, z):
+        torch._foreach_add_([x, y, z], [y, z, x])
+        torch._foreach_mul_([x, x], [y, z])
+        return x, y, z
+
+    inputs = [torch.randn(1, 2) for _ in range(3)]
+    masks = [by_row(t) * 0 + bit for t, bit in zip(inputs, (1, 2, 4), strict=True)]
+    assert_sound(rotate, inputs, masks)
 
 
 def test_padding_keeps_constant_dimensions_constant():

@@ -63,7 +63,7 @@ def test_a_view_of_the_mask_is_the_mask_of_the_view(name, dim):
 @pytest.mark.parametrize("dim", [0, 2, None])
 def test_the_gradient_of_a_view_goes_back_to_its_own_places(name, dim):
     x = torch.randn(4, 4, 3)
-    outputs = [o for o in _flat(VIEWS[name](x.clone()))]
+    outputs = _flat(VIEWS[name](x.clone()))
     grads = [torch.randn(o.shape) for o in outputs]
     masks = [scattered(g) if dim is None or g.dim() <= dim else by_row(g, dim) for g in grads]
 

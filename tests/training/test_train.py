@@ -96,7 +96,8 @@ def test_a_private_training_states_what_it_spent(data):
     )
     assert statement.steps == 3 * 11
     assert "no guarantee once the seed is known" in statement.randomness
-    assert "unproven" in statement.isolation
+    assert statement.isolation.startswith("proven")
+    assert statement.is_sound
     assert all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
     assert not trained.model.training
     assert not any(hasattr(p, "grad_sample") for p in trained.model.parameters())
@@ -143,6 +144,44 @@ def test_what_opacus_cannot_train_is_refused(data):
     model.train = lambda mode=True: model  # stays in evaluation, as a careful user would have it
     with pytest.raises(RefusedError):
         train(model, data, FAST, PRIVATE)
+
+
+class FoldedRows(nn.Module):
+    """The rows of an image as a batch of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(0, 2)).view(len(x), -1, 10).mean(1)
+
+
+class Undecided(nn.Module):
+    """Isolated in truth, but Python looks at the values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        if float(x.detach().max()) > 1e9:
+            raise ValueError("out of range")
+        return self.linear(x.flatten(1))
+
+
+def test_folded_rows_are_refused_since_opacus_would_clip_rows(data):
+    with pytest.raises(RefusedError, match="DPN503"):
+        train(FoldedRows(), data, FAST, PRIVATE)
+
+
+def test_what_is_not_proven_is_refused_unless_allowed_and_then_stated(data):
+    with pytest.raises(RefusedError, match=r"DPN105.*allow='unproven'"):
+        train(Undecided(), data, FAST, PRIVATE)
+    allowed = PRIVATE.model_copy(update={"allow": "unproven"})
+    statement = train(Undecided(), data, FAST, allowed).statement
+    assert not statement.is_sound
+    assert "IF its records were isolated" in str(statement)
 
 
 def test_wrong_settings_are_one_clear_error(data):

@@ -37,6 +37,8 @@ def batch_norm(call: Call) -> list[Mask]:
     batch = call.name in _ALWAYS or (
         call.name not in _NEVER and (call["training"] or running[0] is None)
     )
+    if batch and call.excuse(call.out[1]):
+        batch = False
     size = (x.shape[1],)
     if batch:
         own = reduced_to(x, all_but(x.ndim, 1), size)
@@ -78,9 +80,10 @@ def batch_norm_backward(call: Call) -> list[Mask]:
     assert grad is not None
     batch = call.arguments.get("train", call.arguments.get("update", True))
     batch = batch or call.arguments.get("running_mean") is None
+    batch = batch and not call.is_excused(call.arguments.get("save_mean"))
     weight = placed(call.mask("weight"), 1, x.ndim)
     others, size = all_but(x.ndim, 1), (x.shape[1],)
-    names = ("save_mean", "save_invstd", "save_var", "running_mean", "running_var")
+    names: tuple[str, ...] = ("save_mean", "save_invstd", "save_var", "running_mean", "running_var")
     if batch:
         names = names[:3]
     fixed = [placed(call.mask(name), 1, x.ndim) for name in names]

@@ -14,7 +14,7 @@ from dpnorm.provenance.registry import rule
 @rule("aten::_ctc_loss")
 def ctc_loss(call: Call) -> list[Mask]:
     """Loss (N,) and the forward variables (N, T, 2 S + 1), whose size the longest target sets."""
-    own, shape = _sequences(call), call.bits(call.arguments.get("target_lengths"))
+    own, shape = _sequences(call), bits(_bits_of(call, "target_lengths"))
     call.escape("a data-dependent shape", shape)
     loss, alpha = call.out
     return [

@@ -7,6 +7,7 @@ with bits could select any place along its dimension: OR over all of them, plus 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dpnorm.provenance.call import Call
@@ -64,10 +65,10 @@ def selection(call: Call, indices: list[Tensor | None]) -> Selection:
             continue
         mask, values = call.mask(index), constant_values(call, index)
         assert mask is not None
-        if index.dtype.itemsize == 1 and str(index.dtype) in ("torch.bool", "torch.uint8"):
+        if index.dtype in (torch.bool, torch.uint8):
             selected = [None] * index.dim() if values is None else list(np.nonzero(values))
             if values is None:
-                unknown |= bits(mask) or 0
+                unknown |= bits(mask)
             for chosen in selected:
                 dims.append(dim)
                 places.append(chosen)
@@ -123,16 +124,12 @@ def index(call: Call) -> Mask:
     return union(shape, [lines, *[scalar(m) for m in chosen.masks]])
 
 
-def written(
-    mask: Mask, chosen: Selection, values: Mask, *, accumulate: bool, index_bits: bool = True
-) -> Mask:
+def written(mask: Mask, chosen: Selection, values: Mask, *, accumulate: bool) -> Mask:
     """The mask of a tensor after `tensor[indices] = values`."""
     small = core(mask)
     rank = len(chosen.shape)
     rest = [d for d in range(mask.ndim) if d not in chosen.dims]
-    parts = (
-        [values, *[_placed(m, chosen, mask.ndim) for m in chosen.masks]] if index_bits else [values]
-    )
+    parts = [values, *[_placed(m, chosen, mask.ndim) for m in chosen.masks]]
     front = chosen.position
     full = (
         *[mask.shape[d] for d in rest[:front]],
@@ -180,11 +177,7 @@ def _restored(array: np.ndarray, known: list[int], rest: list[int], ndim: int) -
     return array.transpose(np.argsort(order)).reshape(shape)
 
 
-@rule(
-    "aten::index_put",
-    "aten::_index_put_impl",
-    "aten::_unsafe_index_put",
-)
+@rule("aten::index_put", "aten::_index_put_impl", "aten::_unsafe_index_put")
 def index_put(call: Call) -> Mask:
     """Known places get the values' bits; with an unknown index any place along it may."""
     mask, values, chosen = own(call), call.mask("values"), selection(call, call["indices"])

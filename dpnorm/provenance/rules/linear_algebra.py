@@ -35,7 +35,7 @@ def _for_outputs(call: Call, batch: Mask) -> list[Mask]:
 def _shaped(batch: Mask, shape: tuple[int, ...]) -> Mask:
     if 0 in shape:
         return clean(shape)
-    return batch.reshape(*batch.shape, *[1] * (len(shape) - batch.ndim))
+    return batch.reshape((*batch.shape, *[1] * (len(shape) - batch.ndim)))
 
 
 @rule(
@@ -48,6 +48,7 @@ def _shaped(batch: Mask, shape: tuple[int, ...]) -> Mask:
     "aten::_linalg_eigh",
     "aten::linalg_eigh",
     "aten::linalg_eig",
+    "aten::linalg_eigvals",
     "aten::_linalg_eigvals",
     "aten::linalg_lu",
     "aten::linalg_lu_factor_ex",

@@ -1,5 +1,7 @@
 """The _foreach operators: one pointwise operator on each tensor of a list."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,6 +50,8 @@ def foreach(call: Call) -> list[Mask] | None:
             masks.append(union(shape, [*own, shared]))
     if call.out:
         return masks
+    if _entangled(targets, lists):
+        masks = [np.broadcast_to(whole(call, *call.inputs()), t.shape) for t in targets]
     for target, mask in zip(targets, masks, strict=True):
         call.write(target, mask)
     return None
@@ -55,3 +59,16 @@ def foreach(call: Call) -> list[Mask] | None:
 
 def _holds_tensors(value: list[object] | tuple[object, ...]) -> bool:
     return bool(value) and all(isinstance(item, Tensor) for item in value)
+
+
+def _entangled(targets: Sequence[Tensor], lists: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether writing one result changes what another one is made of."""
+    written = [target.untyped_storage()._cdata for target in targets]
+    if len(set(written)) < len(written):
+        return True
+    return any(
+        item.untyped_storage()._cdata in written
+        and item.untyped_storage()._cdata != written[position]
+        for listed in lists
+        for position, item in enumerate(listed)
+    )

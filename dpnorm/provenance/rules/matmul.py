@@ -48,6 +48,13 @@ def mm(call: Call) -> Mask:
     return product(known(call, "self"), known(call, "mat2"))
 
 
+@rule("aten::_foreach_mm")
+def foreach_mm(call: Call) -> list[Mask]:
+    """One product for each pair."""
+    pairs = [(call.mask(a), call.mask(b)) for a, b in zip(call["self"], call["mat2"], strict=True)]
+    return [product(a, b) for a, b in pairs if a is not None and b is not None]
+
+
 @rule("aten::addmm", "aten::_addmm_activation")
 def addmm(call: Call) -> Mask:
     """A product plus a matrix that broadcasts to it."""
@@ -113,9 +120,17 @@ def matmul(call: Call) -> Mask:
     return result[..., 0] if right.ndim == 1 else result
 
 
-@rule("aten::matmul_backward", "aten::_grouped_mm", "aten::_scaled_grouped_mm")
+@rule(
+    "aten::matmul_backward",
+    "aten::_grouped_mm",
+    "aten::_scaled_grouped_mm",
+    "aten::_scaled_grouped_mm_v2",
+    "aten::_scaled_mm_v2",
+    "aten::_convert_weight_to_int4pack",
+    "aten::_convert_weight_to_int4pack_for_cpu",
+)
 def all_of_it(call: Call) -> list[Mask]:
-    """Nested tensors and mixtures of experts, whose groups are offsets: everything sees all."""
+    """Layouts that the arguments do not tell, such as groups given by offsets: all see all."""
     outputs = call.out if isinstance(call.out, (tuple, list)) else [call.out]
     return [np.asarray(call.all_bits(), np.uint8) for out in outputs if out is not None]
 
@@ -183,7 +198,12 @@ def scaled_mm(call: Call) -> Mask:
     return call.union((m, n), result, rows, columns, call.mask("bias"), rest)
 
 
-@rule("aten::_weight_int4pack_mm", "aten::_weight_int8pack_mm")
+@rule(
+    "aten::_weight_int4pack_mm",
+    "aten::_weight_int4pack_mm_for_cpu",
+    "aten::_weight_int4pack_mm_with_scales_and_zeros",
+    "aten::_weight_int8pack_mm",
+)
 def packed_mm(call: Call) -> Mask:
     """Rows times packed weights, whose layout is the kernel's own: all of them enter each row."""
     rest = [tensor for tensor in call.inputs() if tensor is not call["self"]]

@@ -1,14 +1,14 @@
 """Operators whose output element depends on the input elements at the same place."""
 
-from dpnorm.provenance.call import Call
+from dpnorm.provenance.call import Call, tensors_of
 from dpnorm.provenance.masks import Mask
 from dpnorm.provenance.registry import rule
 
 
 def pointwise(call: Call) -> Mask:
     """OR of all tensor arguments, broadcast; the rule of every operator that torch tags so."""
-    shape = _shape(call)
-    return call.union(shape, *[call.mask(tensor) for tensor in call.inputs()])
+    read = tensors_of([call[name] for name in call.read_arguments()])
+    return call.union(_shape(call), *[call.mask(tensor) for tensor in read])
 
 
 def _shape(call: Call) -> tuple[int, ...]:
