@@ -175,7 +175,9 @@ def _report(
         verdict=verdict,
         findings=ordered,
         layers=_layers(model, ordered, verdict),
-        opacus=_opacus(model, ordered, refuted=refuted),
+        opacus=_opacus(
+            model, ordered, impossible=refuted or any(d.code == "DPN502" for d in fatal)
+        ),
         model=type(model).__name__,
         loss=loss,
         seed=seed,
@@ -203,6 +205,7 @@ def _fragile(model: nn.Module) -> list[Finding]:
 def _opacus_findings(model: nn.Module, isolation: Isolation) -> Iterable[Finding]:
     """What keeps stock Opacus from training a model whose records are isolated."""
     from opacus import GradSampleModule
+    from opacus.validators import ModuleValidator
 
     modules = dict(model.named_modules())
     for path, place in isolation.in_place.items():
@@ -213,6 +216,13 @@ def _opacus_findings(model: nn.Module, isolation: Isolation) -> Iterable[Finding
         if own and list(module.buffers()) and GradSampleModule.validate(module, strict=False):
             message = "has buffers beside trainable parameters, which Opacus refuses"
             yield finding("DPN505", path, module, source_location(module), message)
+    for path, module in modules.items():
+        own = any(p.requires_grad for p in module.parameters(recurse=False))
+        validator = ModuleValidator.VALIDATORS.get(type(module))
+        if own and validator is not None and not is_batch_norm(module):
+            for error in validator(module):
+                message = f"Opacus's validator refuses it: {' '.join(str(error).split())}"
+                yield finding("DPN502", path, module, source_location(module), message)
     first: dict[int, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if any(p.requires_grad for p in module.parameters(recurse=False)):
@@ -240,14 +250,14 @@ def _layers(
 
 
 def _opacus(
-    model: nn.Module, findings: tuple[Finding, ...], *, refuted: bool
+    model: nn.Module, findings: tuple[Finding, ...], *, impossible: bool
 ) -> Literal["ready", "dpnorm", "no"]:
     """Who yields one gradient a record: stock Opacus, only an engine that reads masks, or none."""
     from opacus import GradSampleModule
     from opacus.validators import ModuleValidator
 
-    codes = {f.code for f in findings}
-    if refuted or "DPN502" in codes:
+    if impossible:
         return "no"
+    codes = {f.code for f in findings}
     refused = ModuleValidator.validate(model) or GradSampleModule.validate(model, strict=False)
-    return "dpnorm" if refused or codes & {"DPN501", "DPN503", "DPN505"} else "ready"
+    return "dpnorm" if refused or codes & {"DPN501", "DPN502", "DPN503", "DPN505"} else "ready"

@@ -60,6 +60,7 @@ class Isolation:
             the masks go on as if they were frozen, so that what else couples records shows.
         first_bit: of the batch that is running.
         foreign_backward: whether the backward pass runs code that is not torch's.
+        edges: of the graph, at the outputs of the sampled modules' calls.
     """
 
     records: int
@@ -70,6 +71,7 @@ class Isolation:
     backward: bool
     first_bit: int = 0
     foreign_backward: bool = False
+    edges: list[Any] = field(default_factory=list)
     in_place: dict[str, str] = field(default_factory=dict)
     output_storages: dict[int, str] = field(default_factory=dict)
     batch_norms: dict[str, float] = field(default_factory=dict)
@@ -121,15 +123,19 @@ def _one_step(
     tracer: RecordTracer,
     result: Isolation,
 ) -> None:
-    """One forward pass, and where it can matter a backward pass.
+    """One forward pass, the loss, and the backward pass as far as it can matter.
 
-    The backward pass of the second batch is run only if the first one ran code of the user's: a
-    custom autograd function or a hook. torch's own backward operators keep nothing between steps.
+    Gradients of parameters mix records by nature and are not computed, and the second batch goes
+    back no further than the outputs: torch's own backward operators keep nothing between steps.
+    Where the backward pass runs code of the user's (a custom autograd function or a hook), it is
+    run whole, both times.
     """
     first = result.first_bit
     lines = record_bits(first, result.records)
 
     def marked(tensor: Tensor) -> Tensor:
+        if not tensor.dim():
+            return tensor.detach().clone()
         copy = tensor[: result.records].detach().clone()
         shape = (result.records,) + (1,) * (copy.dim() - 1)
         tracer.table.write(copy, np.broadcast_to(lines.reshape(shape), tuple(copy.shape)))
@@ -143,30 +149,40 @@ def _one_step(
     masks = OutputMasks(first, [tracer.table.read(tensor) for tensor in tensors])
     result.outputs.append(masks)
     live = [t for t in tensors if t.requires_grad]
-    if not live or (first and not result.foreign_backward):
+    if not live:
         return
     result.backward = True
-    result.foreign_backward = tracer.hooked or _runs_foreign_code(model, live)
+    result.foreign_backward |= tracer.hooked or _runs_foreign_code(model, live)
     for parameter in model.parameters():
         parameter.grad = None
     for tensor in live:
         tensor.register_hook(_gradient_reader(tracer, masks.gradients))
-    if criterion is None:
-        seeds = [_seed_gradient(tensor, lines, tracer) for tensor in live]
+    ends = [torch.autograd.graph.get_gradient_edge(tensor) for tensor in live]
+    if not first:
+        ends += result.edges
+    result.edges = []
+    roots, seeds = live, [_seed_gradient(tensor, lines, tracer) for tensor in live]
+    with EscapeWatch(tracer), tracer:
+        if criterion is not None:
+            tracer.phase = "loss"
+            roots, seeds = [criterion(output, wanted)], [torch.ones(())]
         tracer.phase = "backward"
-        with EscapeWatch(tracer), tracer:
-            torch.autograd.backward(live, seeds)
-    else:
-        tracer.phase = "loss"
-        with EscapeWatch(tracer), tracer:
-            loss = criterion(output, wanted)
-            tracer.phase = "backward"
-            loss.backward()
+        if result.foreign_backward:
+            torch.autograd.backward(roots, [s.to(r) for s, r in zip(seeds, roots, strict=True)])
+        elif criterion is not None or not first:
+            torch.autograd.grad(
+                roots,
+                ends,
+                [s.to(r) for s, r in zip(seeds, roots, strict=True)],
+                allow_unused=True,
+            )
 
 
 def _runs_foreign_code(model: nn.Module, outputs: list[Tensor]) -> bool:
-    """Whether a backward pass meets a custom autograd function or a module's backward hook."""
+    """Whether a backward pass meets a custom autograd function or a hook of the user's."""
     if any(module._backward_hooks or module._backward_pre_hooks for module in model.modules()):
+        return True
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()):
         return True
     waiting = [tensor.grad_fn for tensor in outputs]
     seen = set()
@@ -239,7 +255,10 @@ def _module_hooks(
                     if tensor.requires_grad:
                         with tracer.quietly():
                             result.output_storages[tensor.untyped_storage()._cdata] = path
-                        tensor.register_hook(_gradient_reader(tracer, call.gradients))
+                            tensor.register_hook(_gradient_reader(tracer, call.gradients))
+                            if tensor.grad_fn is not None:
+                                edge = torch.autograd.graph.get_gradient_edge(tensor)
+                                result.edges.append(edge)
 
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))

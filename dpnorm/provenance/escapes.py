@@ -66,7 +66,7 @@ class EscapeWatch(TorchFunctionMode):
                 for tensor in tensors_of((args, kwargs)):
                     found |= self._tracer.bits_of(tensor)
             self._tracer.report_escape(name, found)
-        if name in _HOOKS:
+        if name in _HOOKS and not self._tracer.inside:
             self._tracer.hooked = True
         if name == "one_hot" and _class_count(args, kwargs) > 0:
             with self._tracer.validating():  # looks at the labels only to check their range
