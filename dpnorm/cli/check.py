@@ -15,7 +15,7 @@ _EXPLAINED = ("table", "markdown")
 
 def check(
     targets: list[str] = typer.Argument(
-        metavar="TARGET...",
+        metavar="TARGET",
         help="Models: lenet, tv:resnet18, timm:NAME or package.module:factory.",
     ),
     input: str | None = typer.Option(
@@ -106,4 +106,16 @@ def _explain(codes: set[str]) -> None:
     from dpnorm.detection import rule
 
     for code in sorted(codes):
-        print(f"\n{rule(code).page()}", end="")
+        print(f"\n{_wrapped(rule(code).page())}")
+
+
+def _wrapped(page: str) -> str:
+    """A page of Markdown at 80 columns; headings and code stay as they are."""
+    import textwrap
+
+    lines, in_code = [], False
+    for line in page.rstrip().splitlines():
+        in_code ^= line.startswith("```")
+        whole = in_code or line.startswith(("#", "```")) or not line
+        lines += [line] if whole else textwrap.wrap(line, 80, break_on_hyphens=False)
+    return "\n".join(lines)

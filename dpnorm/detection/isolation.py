@@ -168,7 +168,9 @@ def _one_step(
             roots, seeds = [criterion(output, wanted)], [torch.ones(())]
         tracer.phase = "backward"
         if result.foreign_backward:
-            torch.autograd.backward(roots, [s.to(r) for s, r in zip(seeds, roots, strict=True)])
+            torch.autograd.backward(
+                roots, [s.to(r) for s, r in zip(seeds, roots, strict=True)], retain_graph=not first
+            )
         elif criterion is not None or not first:
             torch.autograd.grad(
                 roots,

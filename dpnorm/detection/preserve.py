@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from dpnorm.detection.attributes import SavedAttributes
+
 
 class SavedState:
     """The buffers, parameters' gradients and random state of a model, to go back to."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._attributes = SavedAttributes(model)
         self._buffers = [
             (module, name, buffer, buffer.detach().clone())
             for module in model.modules()
@@ -32,7 +35,8 @@ class SavedState:
             self._written.append((parameter, parameter.detach().clone()))
 
     def restore_buffers(self) -> None:
-        """Puts back each buffer, the same tensor with the same content, and written parameters."""
+        """Puts back what a forward pass may change: attributes, buffers, written parameters."""
+        self._attributes.restore()
         with torch.no_grad():
             for module, name, buffer, content in self._buffers:
                 module._buffers[name] = buffer

@@ -73,6 +73,9 @@ def probe(
                     model, inputs, targets, criterion, batch, keep, state, seed
                 ):
                     found.setdefault((item.path, item.code), item)
+        if thorough and not found:
+            for item in _carried(model, inputs, batch, state, seed):
+                found.setdefault((item.path, item.code), item)
         if count and not found:
             for item in (
                 *_counted(model, inputs, batch, state, seed),
@@ -201,6 +204,32 @@ def _coupled_gradients(
             yield finding(
                 "DPN102", before.path, before.module, source_location(before.module), message, moved
             )
+
+
+def _carried(
+    model: nn.Module, inputs: Inputs, batch: int, state: SavedState, seed: int
+) -> Iterator[Finding]:
+    """Whether the outputs of a batch depend on the batch that ran before it."""
+    outputs = []
+    for earlier in (inputs, swap_others(inputs, 0, seed)):
+        state.restore_buffers()
+        torch.manual_seed(seed)
+        with ConstantDraws():
+            call(model, earlier)
+            torch.manual_seed(seed)
+            outputs.append(tensors_in(call(model, inputs)))
+        state.restore_buffers()
+    moved = max(
+        (
+            movement([a], [b], row, batch)
+            for a, b in zip(*outputs, strict=False)
+            for row in range(batch)
+        ),
+        default=0.0,
+    )
+    if moved > rounding(outputs[0]):
+        message = f"another batch before it moves a record's output by {moved:.3g} of its size"
+        yield finding("DPN202", "", model, source_location(model), message, moved)
 
 
 def _counted(

@@ -103,7 +103,7 @@ class Report:
         return asdict(self) | {"ok": self.ok, "summary": self.summary()}
 
     def render(self, form: str = "table") -> str:
-        """The report as text: "table", "concise", "json", "markdown" or "github"."""
+        """The report as text: "table", "concise", "json", "sarif", "markdown" or "github"."""
         from dpnorm.detection.rendering import render
 
         return render(self, form)

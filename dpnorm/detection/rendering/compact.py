@@ -13,6 +13,8 @@ def compact(paths: Iterable[str]) -> list[str]:
     ['bn1', 'layer{1,2}.0.bn{1,2}']
     >>> compact(["blocks.0.norm", "blocks.1.norm", "blocks.2.norm"])
     ['blocks.{0..2}.norm']
+    >>> compact(["1", "5"])
+    ['1', '5']
     """
     # Splitting at numbers gives text at even places and numbers at odd ones.
     rows = [tuple(re.split(r"([0-9]+)", path)) for path in dict.fromkeys(paths)]
@@ -26,10 +28,11 @@ def _merged(rows: list[tuple[str, ...]], place: int) -> list[tuple[str, ...]]:
     """Merges the rows that are the same but for the number at one place."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for index, row in enumerate(rows):
-        if place < len(row):
-            groups.setdefault((*row[:place], "", *row[place + 1 :]), []).append(row[place])
-        else:
-            groups[(*row, str(index))] = []  # too short to have the place: kept as it is
+        rest = (*row[:place], "", *row[place + 1 :])
+        if place < len(row) and any(rest):
+            groups.setdefault(rest, []).append(row[place])
+        else:  # without the place, or a bare number, which is best read as it is
+            groups[(*row, str(index))] = []
     return [
         (*key[:place], _braces(numbers), *key[place + 1 :]) if numbers else key[:-1]
         for key, numbers in groups.items()

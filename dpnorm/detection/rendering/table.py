@@ -88,7 +88,7 @@ def _code(code: str, items: list[Finding]) -> Iterator["RenderableType"]:
             paths = ", ".join(compact(item.path or "(model)" for item in group))
             yield _row(("", ""), (f"{count}{module}{place}: ", "dim"), (paths, "cyan"), hang=2)
     for remedy in dict.fromkeys(item.remedy for item in items):
-        yield _row(("   -> ", "green"), (remedy, "green"))
+        yield _row(("    ->", "green"), (remedy, "green"))
 
 
 _NUMBER = "\0"
