@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from dpnorm.benchmark.cells import Cell, build_variant, load_data
+from dpnorm.benchmark.cells import Cell, load_data
 from dpnorm.benchmark.suite import Suite
 from dpnorm.conversion import variants
 from dpnorm.data import Dataset
@@ -15,6 +15,7 @@ from dpnorm.errors import ConversionError, InputError
 from dpnorm.leakage.members import pool_privacy
 from dpnorm.privacy import PrivacyConfig, noise_for
 from dpnorm.training.judge import check_classifier
+from dpnorm.training.networks import build_network
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _judge(model: str, variant: str, data: Dataset, seed: int) -> Report:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            network = build_variant(model, variant, data)
+            network = build_network(model, variant, data)
         except ConversionError as error:
             raise ConversionError(f"{model} cannot take the variant {variant!r}: {error}") from None
         return check_classifier(network.train(), data.shape, seed=seed)

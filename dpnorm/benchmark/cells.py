@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from dpnorm.benchmark.code import code_fingerprint
 from dpnorm.benchmark.suite import OutlierConfig
-from dpnorm.conversion import convert
 from dpnorm.data import Dataset, add_outliers, load
 from dpnorm.leakage import Member, draw_membership, train_member
 from dpnorm.leakage.members import member_seed
-from dpnorm.models import build
 from dpnorm.privacy import PrivacyConfig
 from dpnorm.training import TrainConfig
+from dpnorm.training.networks import build_network
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Cell:
         """Trains the member; the result depends on the cell alone."""
         data = load_data(self.dataset, self.outliers)
         keep = draw_membership(len(data.train), self.members, self.seed)[self.member]
-        factory = functools.partial(build_variant, self.model, self.variant, data)
+        factory = functools.partial(build_network, self.model, self.variant, data)
         seed = member_seed(self.seed, self.member)
         return train_member(factory, data, self.training, self.privacy, keep=keep, seed=seed)
 
@@ -81,19 +79,6 @@ def load_data(name: str, outliers: OutlierConfig | None) -> Dataset:
     if outliers is None:
         return data
     return add_outliers(data, outliers.kind, outliers.count, seed=outliers.seed)
-
-
-def build_variant(model: str, variant: str, data: Dataset) -> nn.Module:
-    """A fresh model for the data, converted; statistics of `frozen` come from the public part.
-
-    Weights are drawn from torch's global random state, the same for every variant.
-    """
-    image_size = (data.shape[1], data.shape[2]) if len(data.shape) == 3 else None
-    network = build(
-        model, in_channels=data.shape[0], num_classes=data.num_classes, image_size=image_size
-    )
-    public = data.public.x if variant == "frozen" else None
-    return convert(network, to=variant, init="copy", public_inputs=public).model
 
 
 def describe(cell: Cell) -> str:

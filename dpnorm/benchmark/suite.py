@@ -7,16 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from dpnorm.config import Config, read_toml
-from dpnorm.conversion import variants
 from dpnorm.data import OUTLIERS
 from dpnorm.errors import InputError, unknown_name
 from dpnorm.training import TrainConfig
-
-
-def _known_variant(name: str) -> str:
-    if name not in variants():
-        raise unknown_name("variant", name, variants())
-    return name
+from dpnorm.training.networks import VariantName
 
 
 def _known_outliers(kind: str) -> str:
@@ -62,7 +56,7 @@ class Suite(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     datasets: tuple[str, ...] = Field(("digits",), min_length=1)
     models: tuple[str, ...] = Field(("lenet",), min_length=1)
-    variants: tuple[Annotated[str, AfterValidator(_known_variant)], ...] = Field(min_length=1)
+    variants: tuple[VariantName, ...] = Field(min_length=1)
     epsilons: tuple[Annotated[float, Field(gt=0)], ...] = Field((math.inf,), min_length=1)
     members: int = Field(8, ge=2)
     seed: int = Field(0, ge=0)

@@ -4,14 +4,11 @@ Every module of this package is imported here, so that a file with a registered 
 of outlier is found without being listed anywhere.
 """
 
-import importlib
-import pkgutil
-
 from dpnorm.data.dataset import Dataset, Records
 from dpnorm.data.outliers import OUTLIERS, add_outliers
 from dpnorm.data.registry import DATASETS, load, names
+from dpnorm.plugins import import_modules
 
 __all__ = ["Dataset", "Records", "load", "names", "add_outliers", "DATASETS", "OUTLIERS"]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)

@@ -4,12 +4,9 @@ Every module of this package is imported here, so that a file with a registered 
 without being listed anywhere. torchvision and timm are imported when one of theirs is built.
 """
 
-import importlib
-import pkgutil
-
 from dpnorm.models.registry import MODELS, build, names
+from dpnorm.plugins import import_modules
 
 __all__ = ["build", "names", "MODELS"]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)

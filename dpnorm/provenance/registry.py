@@ -7,10 +7,9 @@ tensor afterwards. Rules are sound when they say too much and unsound when they 
 """
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 
+from dpnorm.plugins import import_modules
 from dpnorm.provenance.call import Call
 from dpnorm.provenance.masks import Mask
 
@@ -54,5 +53,4 @@ def rules() -> dict[str, Rule]:
 def _load() -> None:
     from dpnorm.provenance import rules as package
 
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    import_modules(package.__name__, package.__path__)

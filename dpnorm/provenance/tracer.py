@@ -4,6 +4,7 @@ It sits below autograd, so that it sees the operators of the backward pass as we
 without a rule ORs everything it is given into everything it gives, and is reported.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ _ALLOCATORS = {
     "aten::new_empty",
     "aten::new_empty_strided",
 }
-_ROOT = str(Path(__file__).parents[1])
-_TORCH = str(Path(torch.__file__).parent)
+_ROOT = str(Path(__file__).parents[1]) + os.sep
+_TORCH = str(Path(torch.__file__).parent) + os.sep
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,20 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from dpnorm.config import Config, read_toml
-from dpnorm.conversion import convert, variants
 from dpnorm.data import load
-from dpnorm.errors import InputError, unknown_name
+from dpnorm.errors import InputError
 from dpnorm.files import replacing, write_text
-from dpnorm.models import build
 from dpnorm.privacy import PrivacyConfig
 from dpnorm.training.config import TrainConfig
+from dpnorm.training.networks import VariantName, build_network
 from dpnorm.training.result import TrainedModel
 from dpnorm.training.train import train
-
-
-def _known_variant(name: str) -> str:
-    if name not in variants():
-        raise unknown_name("variant", name, variants())
-    return name
 
 
 class TrainingRecipe(Config):
@@ -42,7 +35,7 @@ class TrainingRecipe(Config):
 
     data: str = "digits"
     model: str = "lenet"
-    variant: Annotated[str, AfterValidator(_known_variant)] = "group"
+    variant: VariantName = "group"
     training: TrainConfig = Field(default_factory=TrainConfig)
     privacy: PrivacyConfig | None = None
 
@@ -90,17 +83,9 @@ def run_recipe(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{str(target)!r} holds something already: take another folder")
     data = load(recipe.data)
-    image_size = (data.shape[1], data.shape[2]) if len(data.shape) == 3 else None
     with torch.random.fork_rng():
         torch.manual_seed(recipe.training.seed)
-        network = build(
-            recipe.model,
-            in_channels=data.shape[0],
-            num_classes=data.num_classes,
-            image_size=image_size,
-        )
-    public = data.public.x if recipe.variant == "frozen" else None
-    model = convert(network, to=recipe.variant, init="copy", public_inputs=public).model
+        model = build_network(recipe.model, recipe.variant, data)
     trained = train(model, data, recipe.training, recipe.privacy, progress=progress)
     target.mkdir(parents=True, exist_ok=True)
     with replacing(target / "model.safetensors") as temporary:

@@ -3,12 +3,9 @@
 A new recipe is one file here with a `@recipe(...)` function; nothing else is edited.
 """
 
-import importlib
-import pkgutil
-
 from dpnorm.conversion.recipes.registry import Groups, Init, Variant, variants
+from dpnorm.plugins import import_modules
 
-for _module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-    importlib.import_module(f"{__name__}.{_module}")
+import_modules(__name__, __path__)
 
 __all__ = ["Groups", "Init", "Variant", "variants"]

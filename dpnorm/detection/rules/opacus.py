@@ -22,7 +22,8 @@ register(
         "The module runs once for all records, as an embedding of positions does, or on rows that "
         "hold several records. Opacus takes its rows for records: clipping them bounds none.",
         "def forward(self, x):\n    return x + self.positions(torch.arange(x.shape[1]))",
-        "Run the module once a record (expand its input to the batch first), or freeze it.",
+        "Run the module once a record (expand its input to the batch first), freeze it, or take "
+        "Opacus's own layer where it names one (DPMultiheadAttention, DPLSTM).",
         _SOURCE,
     )
 )

@@ -1,7 +1,5 @@
 """Membership inference attacks, one a file; a new file registers itself."""
 
-import importlib
-import pkgutil
+from dpnorm.plugins import import_modules
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)
