@@ -146,31 +146,32 @@ def _report(
     seed: int,
 ) -> Report:
     modules = dict(model.named_modules())
-    refuted = bool(witnessed)
+    refuted = any(item.witness is not None for item in witnessed)
     fatal = [doubt for doubt in found if doubt.fatal]
     findings = list(witnessed)
     for doubt in found:
         if doubt.fatal and refuted:
             continue  # the witnesses say it with numbers
-        undecided = doubt.fatal and doubt.code not in UNDECIDED
+        unnamed = doubt.fatal and doubt.code not in UNDECIDED
         findings.append(
             finding(
-                "DPN902" if undecided else doubt.code,
+                "DPN902" if unnamed else doubt.code,
                 doubt.path,
                 modules.get(doubt.path, model),
                 doubt.location,
                 f"{doubt.message} ({doubt.code}), and no witness was found"
-                if undecided
+                if unnamed
                 else doubt.message,
             )
         )
-    guilty = {f.path for f in witnessed}
+    guilty = {f.path for f in witnessed if f.witness is not None}
     findings += _fragile(model)
     findings += [f for f in _opacus_findings(model, isolation) if f.path not in guilty]
     order = {path: i for i, path in enumerate(modules)}
     unique = {(f.code, f.path): f for f in reversed(findings)}
     ordered = tuple(sorted(unique.values(), key=lambda f: (order.get(f.path, 0), f.code)))
-    verdict = Verdict.REFUTED if refuted else Verdict.UNPROVEN if fatal else Verdict.PROVEN
+    undecided = bool(fatal) or any(item.code in UNDECIDED for item in witnessed)
+    verdict = Verdict.REFUTED if refuted else Verdict.UNPROVEN if undecided else Verdict.PROVEN
     return Report(
         verdict=verdict,
         findings=ordered,

@@ -13,17 +13,17 @@ _CONSTANT_DRAWS = {
     "rand": 0.5,
     "rand_like": 0.5,
     "uniform": 0.5,
-    "randn": 0.0,
-    "randn_like": 0.0,
-    "normal": 0.0,
+    "randn": 0.7,
+    "randn_like": 0.7,
+    "normal": 0.7,
     "exponential": 1.0,
 }
 
 
 class ConstantDraws(TorchDispatchMode):
-    """Gives random operators constant results: dropout keeps all, noise is nothing.
+    """Gives random operators constant results: dropout keeps all, noise is the same everywhere.
 
-    Permutations and integer draws stay as they are; they decide places, not sizes.
+    A permutation moves everything by one place. Other integer draws stay as they are.
     """
 
     def __torch_dispatch__(
@@ -36,8 +36,11 @@ class ConstantDraws(TorchDispatchMode):
         if name == "aten::native_dropout":
             out[0].copy_(args[0])
             out[1].fill_(1)
+        elif name == "aten::randperm":  # no permutation that happens to leave records in place
+            out.copy_(torch.arange(len(out)).roll(1))
         elif name.startswith("aten::rrelu_with_noise"):  # draws only where its input is negative
             out.copy_(F.leaky_relu(args[0], 0.25))
+            args[1].copy_(torch.where(args[0] > 0, 1.0, 0.25))  # what the backward pass reads
         elif name.partition("::")[2].rstrip("_") in _CONSTANT_DRAWS:
             for tensor in tensors_of(out):
                 tensor.fill_(_CONSTANT_DRAWS[name.partition("::")[2].rstrip("_")])

@@ -42,6 +42,8 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [tensor for item in value for tensor in tensors_in(item)]
     if hasattr(value, "__dataclass_fields__"):
         return [t for name in value.__dataclass_fields__ for t in tensors_in(getattr(value, name))]
+    if hasattr(value, "__dict__") and not isinstance(value, (type, torch.nn.Module)):
+        return [t for item in vars(value).values() for t in tensors_in(item)]
     return []
 
 

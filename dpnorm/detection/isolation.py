@@ -1,5 +1,6 @@
 """Following records through two training steps with masks, and collecting what must be isolated."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,12 +25,16 @@ RECORDS = 4  # bits for one batch; two batches in a row have fresh ones
 
 @dataclass
 class ModuleCall:
-    """What one call of a sampled module took and what gradients came back, as masks."""
+    """What one call of a module took and what gradients came back, as masks.
+
+    `inner` modules own parameters but stand below one that Opacus differentiates whole.
+    """
 
     path: str
     module: nn.Module
     first_bit: int
     activations: list[Mask]
+    inner: bool = False
     gradients: list[Mask] = field(default_factory=list)
 
 
@@ -60,6 +65,9 @@ class Isolation:
             the masks go on as if they were frozen, so that what else couples records shows.
         first_bit: of the batch that is running.
         foreign_backward: whether the backward pass runs code that is not torch's.
+        kept: bits of tensors that are still alive after both steps, outside of the model's
+            parameters and buffers.
+        silent: whether the model gave no tensor that could be judged.
         edges: of the graph, at the outputs of the sampled modules' calls.
     """
 
@@ -71,6 +79,8 @@ class Isolation:
     backward: bool
     first_bit: int = 0
     foreign_backward: bool = False
+    kept: int = 0
+    silent: bool = False
     edges: list[Any] = field(default_factory=list)
     in_place: dict[str, str] = field(default_factory=dict)
     output_storages: dict[int, str] = field(default_factory=dict)
@@ -112,6 +122,13 @@ def trace_two_steps(
         found = tracer.bits_of(tensor)
         if found:
             result.state[name] = found
+    for parameter in model.parameters():
+        parameter.grad = None
+    own = {t.untyped_storage()._cdata for t in [*model.parameters(), *model.buffers()]}
+    gc.collect()
+    for key, found in tracer.table.alive().items():
+        if key not in own:
+            result.kept |= found
     return result
 
 
@@ -146,6 +163,7 @@ def _one_step(
     with EscapeWatch(tracer), tracer:
         output = call(model, given)
     tensors = tensors_in(output)
+    result.silent |= not tensors
     masks = OutputMasks(first, [tracer.table.read(tensor) for tensor in tensors])
     result.outputs.append(masks)
     live = [t for t in tensors if t.requires_grad]
@@ -230,6 +248,7 @@ def _module_hooks(
 ) -> Iterator[None]:
     """Tells the tracer which module runs, and reads masks at the sampled ones."""
     sampled = {id(module) for _, module in sampled_modules(model)}
+    watched = sampled | {id(m) for m in model.modules() if _owns_trainable(m)}
     handles = []
 
     def watch(path: str, module: nn.Module) -> None:
@@ -243,7 +262,7 @@ def _module_hooks(
                 with tracer.quietly(), _disable_current_modes():
                     moved = moved_by_others(module, tensors_in((args, kwargs))[0], seed)
                 result.batch_norms[path] = moved
-            if id(module) in sampled and torch.is_grad_enabled():  # checkpoints run again later
+            if id(module) in watched and torch.is_grad_enabled():  # checkpoints run again later
                 with tracer.quietly():
                     given = tensors_in((args, kwargs))
                     call = ModuleCall(
@@ -251,6 +270,7 @@ def _module_hooks(
                         module,
                         result.first_bit,
                         [tracer.table.read(tensor) for tensor in given],
+                        inner=id(module) not in sampled,
                     )
                 result.calls.append(call)
                 for tensor in tensors_in(output):
@@ -286,6 +306,10 @@ def _write_watch(
             result.in_place.setdefault(path, location())
 
     return watch
+
+
+def _owns_trainable(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters(recurse=False))
 
 
 def row_bits(mask: Mask) -> np.ndarray:

@@ -36,6 +36,7 @@ def doubts(isolation: Isolation, *, judged_loss: bool) -> list[Doubt]:
         *_escapes(isolation),
         *_state(isolation),
         *_memory(isolation),
+        *_kept(isolation),
         *_outputs(isolation),
         *_output_gradients(isolation, judged_loss=judged_loss),
         *_rows(isolation),
@@ -98,6 +99,15 @@ def _memory(isolation: Isolation) -> Iterator[Doubt]:
             return
 
 
+def _kept(isolation: Isolation) -> Iterator[Doubt]:
+    if isolation.kept:
+        yield Doubt(
+            "DPN202", "", f"values of {_records(isolation.kept)} are kept after the step is over"
+        )
+    if isolation.silent:
+        yield Doubt("DPN902", "", "its output holds no tensor that could be judged")
+
+
 def _outputs(isolation: Isolation) -> Iterator[Doubt]:
     for output in isolation.outputs:
         for mask in output.outputs:
@@ -143,6 +153,12 @@ def _rows(isolation: Isolation) -> Iterator[Doubt]:
     forward_mixed = any(any_mixed(m) for o in isolation.outputs for m in o.outputs if m.ndim)
     for call in isolation.calls:
         kind = _row_kind(call, isolation.records)
+        if call.inner and not (
+            kind == "mixed"
+            and any(bits(m) for m in call.activations)
+            and any(any_mixed(m) for m in call.activations + call.gradients)
+        ):
+            continue  # Opacus reads no rows here; only what mixes records in the backward pass
         if kind == "mixed" and not forward_mixed:
             elements = any(any_mixed(m) for m in call.activations + call.gradients)
             if elements and not any(bits(m) for m in call.activations):

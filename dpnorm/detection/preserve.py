@@ -1,8 +1,10 @@
 """Running a model as often as a probe needs and leaving it exactly as it was."""
 
 import contextlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ class SavedState:
             for name, buffer in module._buffers.items()
             if buffer is not None
         ]
+        self._parameters = [(p, p.detach(), p.requires_grad) for p in model.parameters()]
         self._unsaved = {p.untyped_storage()._cdata: p for p in model.parameters()}
         self._written: list[tuple[nn.Parameter, Tensor]] = []
         self._gradients = [
@@ -41,6 +44,10 @@ class SavedState:
             for module, name, buffer, content in self._buffers:
                 module._buffers[name] = buffer
                 buffer.copy_(content)
+            for parameter, data, trainable in self._parameters:
+                if parameter.untyped_storage()._cdata != data.untyped_storage()._cdata:
+                    parameter.data = data
+                parameter.requires_grad_(trainable)
             for parameter, content in self._written:
                 parameter.copy_(content)
 
@@ -71,8 +78,11 @@ def preserved(model: nn.Module) -> Iterator[SavedState]:
     """Restores buffers, gradients and the random state at the end, also after an exception."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     state = SavedState(model)
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
         try:
             yield state
         finally:
             state.restore()
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

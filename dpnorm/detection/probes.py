@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.count import count_movement, loss_scale
 from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.families import is_batch_norm, uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, batch_size, call, map_tensors, tensors_in
 from dpnorm.detection.judgement import Doubt
 from dpnorm.detection.preserve import SavedState
+from dpnorm.detection.quick import Movements, loss_scale, quick_movements
 from dpnorm.detection.report import Finding, finding
 from dpnorm.detection.sampled import sampled_modules
 from dpnorm.detection.source import source_location
-from dpnorm.detection.swap import Trace, movement, run, swap_others
+from dpnorm.detection.swap import Trace, movement, run, swap_one, swap_others
 from dpnorm.errors import InputError
 from dpnorm.gradients import captured
 
@@ -51,14 +51,18 @@ def probe(
         state: restores buffers.
         loss_reduction: that the engine will be told.
         seed: of the random records.
-        count: probe the number of records and the reduction of the loss.
-        thorough: exchange records and look at every module; without it only the count of records
-            and the loss are probed, which masks do not see.
+        count: run the quick probe, and look at the reduction of the loss.
+        thorough: exchange records and look at every module; otherwise only if the quick probe
+            sees a movement.
         suspected: what the masks could not rule out; it names what the probes see.
     """
     found: dict[tuple[str, str], Finding] = {}
     batch = batch_size(inputs)
     with torch.no_grad():
+        quick = None
+        if count:
+            quick = quick_movements(model, inputs, batch, state, seed)
+            thorough |= quick.exchanged > rounding(tensors_in(inputs))
         for keep in sorted({0, batch - 1}) if thorough else ():
             base = run(model, inputs, state, seed)
             swapped = run(model, swap_others(inputs, keep, seed), state, seed)
@@ -76,12 +80,20 @@ def probe(
         if thorough and not found:
             for item in _carried(model, inputs, batch, state, seed):
                 found.setdefault((item.path, item.code), item)
-        if count and not found:
+        if quick is not None and not found:
             for item in (
-                *_counted(model, inputs, batch, state, seed),
+                *_moved(model, quick, inputs, suspected),
                 *_misreduced(model, inputs, targets, criterion, state, loss_reduction, seed),
             ):
                 found.setdefault((item.path, item.code), item)
+    if quick is not None and quick.fixed and not found:
+        yield finding(
+            "DPN902",
+            "",
+            model,
+            source_location(model),
+            "runs on no smaller batch, so that dependence on the number of records is not seen",
+        )
     yield from found.values()
 
 
@@ -211,7 +223,7 @@ def _carried(
 ) -> Iterator[Finding]:
     """Whether the outputs of a batch depend on the batch that ran before it."""
     outputs = []
-    for earlier in (inputs, swap_others(inputs, 0, seed)):
+    for earlier in (inputs, swap_others(inputs, 0, seed), swap_one(inputs, 0, seed)):
         state.restore_buffers()
         torch.manual_seed(seed)
         with ConstantDraws():
@@ -222,7 +234,8 @@ def _carried(
     moved = max(
         (
             movement([a], [b], row, batch)
-            for a, b in zip(*outputs, strict=False)
+            for other in outputs[1:]
+            for a, b in zip(outputs[0], other, strict=False)
             for row in range(batch)
         ),
         default=0.0,
@@ -232,14 +245,19 @@ def _carried(
         yield finding("DPN202", "", model, source_location(model), message, moved)
 
 
-def _counted(
-    model: nn.Module, inputs: Inputs, batch: int, state: SavedState, seed: int
+def _moved(
+    model: nn.Module, quick: Movements, inputs: Inputs, suspected: Sequence[Doubt]
 ) -> Iterator[Finding]:
-    """Whether a record's output depends on how many records stand beside it."""
-    moved = count_movement(model, inputs, batch, state, seed)
-    if moved > COUNT_ROUNDING * rounding(tensors_in(inputs) or []):
-        message = f"another number of records moves a record's output by {moved:.3g} of its size"
-        yield finding("DPN104", "", model, source_location(model), message, moved)
+    """What the quick probe saw and no other did: in the model as a whole."""
+    limit = rounding(tensors_in(inputs))
+    if quick.exchanged > limit:
+        code, place = _named("", suspected)
+        message = f"exchanging records moves a record's output by {quick.exchanged:.3g} of its size"
+        place = place or source_location(model)
+        yield finding(code, "", model, place, message, quick.exchanged)
+    elif quick.counted > COUNT_ROUNDING * limit:
+        message = f"fewer records move a record's output by {quick.counted:.3g} of its size"
+        yield finding("DPN104", "", model, source_location(model), message, quick.counted)
 
 
 def _coupled_loss(
@@ -249,6 +267,8 @@ def _coupled_loss(
     if criterion is None:
         return
     outputs = [t for t in tensors_in(base.output) if t.is_floating_point()]
+    if not outputs:
+        return
     others = swap_others((*outputs, targets), keep, seed)
     assert isinstance(others, tuple)
     gradients = []
@@ -258,6 +278,8 @@ def _coupled_loss(
             loss = criterion(_refill(base.output, leaves), wanted)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 raise InputError("the criterion must return a scalar loss tensor")
+            if not loss.requires_grad:
+                return
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
         gradients.append([g for g in found if g is not None])
     moved = movement(gradients[0], gradients[1], keep, batch)
@@ -295,6 +317,8 @@ def _misreduced(
     batch = batch_size(inputs)
     rows = [t for t in tensors_in(output) if t.is_floating_point() and t.dim()]
     if not rows or any(len(t) != batch for t in rows):
+        message = "its reduction could not be judged: the rows of the output are not the records"
+        yield finding("DPN902", "", criterion, "", message)
         return
     ratios = loss_scale(criterion, output, targets, batch)
     expected = batch / (batch + 1) if loss_reduction == "mean" else 1.0

@@ -71,6 +71,20 @@ def swap_others(inputs: Inputs, keep: int, seed: int) -> Inputs:
     return map_tensors(mixed, inputs)
 
 
+def swap_one(inputs: Inputs, record: int, seed: int) -> Inputs:
+    """Exchanges one record for a large random one."""
+    generator = torch.Generator().manual_seed(seed)
+    fresh = iter(tensors_in(random_like(inputs, generator)))
+
+    def mixed(tensor: Tensor) -> Tensor:
+        other = next(fresh)
+        copy = tensor.clone()
+        copy[record] = other[record] * (_LARGE if tensor.is_floating_point() else 1)
+        return copy
+
+    return map_tensors(mixed, inputs)
+
+
 def movement(before: list[Tensor], after: list[Tensor], row: int, batch: int) -> float:
     """The largest change of one record's rows, relative to the largest entry of those rows.
 

@@ -33,6 +33,7 @@ _ESCAPES = {
     "map2_",
     "__reduce_ex__",
     "to_dlpack",
+    "_to_dlpack",
     "_cdata",
     "const_data_ptr",
     "mutable_data_ptr",
@@ -41,6 +42,8 @@ _ESCAPES = {
     "__format__",
 }
 
+_CONSTRUCTORS = {"tensor", "as_tensor", "asarray", "new_tensor", "new", "__new__", "__init__"}
+_IMPORTS = {"from_numpy", "frombuffer", "from_file", "from_dlpack"}
 _HOOKS = {"register_hook", "register_post_accumulate_grad_hook"}
 
 
@@ -65,7 +68,15 @@ class EscapeWatch(TorchFunctionMode):
             with self._tracer.quietly():
                 for tensor in tensors_of((args, kwargs)):
                     found |= self._tracer.bits_of(tensor)
+                    self._tracer.exposed.add(tensor.untyped_storage()._cdata)
             self._tracer.report_escape(name, found)
+        if name in _CONSTRUCTORS and not self._tracer.inside:
+            self._report_elements(name, args, kwargs)
+        if name in _IMPORTS:
+            tensor = func(*args, **kwargs)
+            with self._tracer.quietly():
+                self._tracer.exposed.add(tensor.untyped_storage()._cdata)
+            return tensor
         if name in _HOOKS and not self._tracer.inside:
             self._tracer.hooked = True
         if name == "one_hot" and _class_count(args, kwargs) > 0:
@@ -76,6 +87,15 @@ class EscapeWatch(TorchFunctionMode):
             if loss is not None:
                 return loss
         return func(*args, **kwargs)
+
+    def _report_elements(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A constructor reads the elements of tensors in its lists where no operator is seen."""
+        found = 0
+        lists = [value for value in (*args, *kwargs.values()) if isinstance(value, (list, tuple))]
+        with self._tracer.quietly():
+            for tensor in tensors_of(lists):
+                found |= self._tracer.bits_of(tensor)
+        self._tracer.report_escape(name, found)
 
 
 def _class_count(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

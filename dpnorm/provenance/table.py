@@ -16,6 +16,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from dpnorm.provenance.masks import Mask, bits, clean, compress, core, uniform
 
+_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int, int]
 
 
@@ -108,6 +110,14 @@ class MaskTable:
         entry = self._entries.get(_key(tensor))
         return entry is None or entry.defined
 
+    def alive(self) -> dict[int, int]:
+        """The bits of every storage whose memory is still in use, by its address."""
+        return {
+            key: found
+            for key, entry in self._entries.items()
+            if not entry.reference.expired() and (found := bits(entry.mask))
+        }
+
     def total(self, tensor: Tensor) -> int:
         """The bits of all elements of a tensor."""
         entry = self._entries.get(_key(tensor))
@@ -163,4 +173,5 @@ def _seen_from(entry: Entry, wanted: Geometry, tensor: Tensor) -> Mask:
 
 def is_traceable(tensor: Tensor) -> bool:
     """Whether a tensor has plain storage: strided, not sparse, nested or of a foreign subclass."""
-    return tensor.layout == torch.strided and not tensor.is_nested
+    plain = type(tensor) in _PLAIN or isinstance(tensor, torch.nn.Parameter)
+    return plain and tensor.layout == torch.strided and not tensor.is_nested

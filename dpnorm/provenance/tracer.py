@@ -83,6 +83,7 @@ class RecordTracer(TorchDispatchMode):
         self.modules: list[str] = []
         self.phase = "forward"
         self.on_write: Callable[[Tensor], None] | None = None  # before a tensor is written
+        self.exposed: set[int] = set()  # storages whose memory something outside can read
         self.hooked = False  # whether a tensor got a hook while modes were on
         self.excused: set[str] = set()  # paths of modules whose coupling is judged apart
         self._excused_storages: set[int] = set()
@@ -160,12 +161,17 @@ class RecordTracer(TorchDispatchMode):
         func = call.func
         outputs = tensors_of(call.out)
         found = find_rule(call.name)
+        if not outputs and found is None and not call.inputs():
+            return  # a marker of the profiler or the like: nothing goes in or out
         if found is None and call.name in _ALLOCATORS:
             for tensor in outputs:
                 self.table.write(tensor, uniform(tensor.shape, 0))
                 self.table.mark_undefined(tensor)
             return
-        if found is None and torch.Tag.pointwise in func.tags:
+        if call.name == "aten::randperm":
+            for tensor in outputs:  # no permutation that happens to leave records in place
+                tensor.copy_(torch.arange(len(tensor)).roll(1))
+        if found is None and torch.Tag.pointwise in func.tags and func.namespace == "aten":
             found = pointwise
         if found is None and not call.inputs():
             masks = _for_each(uniform((), 0), outputs)  # a factory or a random source: no bits
@@ -182,6 +188,8 @@ class RecordTracer(TorchDispatchMode):
             return
         self._note_mixing(call, masks)
         for tensor, full in zip(outputs, masks, strict=True):
+            if self.exposed and tensor.untyped_storage()._cdata in self.exposed:
+                self.report_escape("memory that Python can read", bits(full))
             if func.is_view:
                 self.table.note_view(tensor, full)
             else:

@@ -1,7 +1,9 @@
 """Models in which one record moves another, as people write them."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -308,6 +310,75 @@ def _(x: Tensor) -> Tensor:
     return x.clamp(max=x.detach().quantile(0.9))
 
 
+def four() -> Tensor:
+    return flat(4)
+
+
+def four_case(name: str) -> Callable:
+    """On four records nothing but the masks and the quick probe looks."""
+
+    def add(function: Callable[[Tensor], Tensor]) -> Callable:
+        CASES[name] = Case(lambda: Wrapped(function), four)
+        return function
+
+    return add
+
+
+@four_case("a tensor made of a record's elements")
+def _(x: Tensor) -> Tensor:
+    return x + torch.tensor(list(x.detach()[0]))
+
+
+@four_case("a view in numpy that is filled later")
+def _(x: Tensor) -> Tensor:
+    held = torch.zeros(8)
+    view = held.numpy()
+    held.copy_(x.detach()[0])
+    return x + torch.from_numpy(view)
+
+
+@four_case("through dlpack")
+def _(x: Tensor) -> Tensor:
+    capsule = torch.utils.dlpack.to_dlpack(x.detach()[0] * 1)
+    return x + torch.utils.dlpack.from_dlpack(capsule)
+
+
+@four_case("computed in a thread")
+def _(x: Tensor) -> Tensor:
+    import threading
+
+    results: list[Tensor] = []
+    thread = threading.Thread(target=lambda: results.append(x.detach()[0] * 1))
+    thread.start()
+    thread.join()
+    return x + results[0]
+
+
+@four_case("a masked tensor")
+def _(x: Tensor) -> Tensor:
+    from torch.masked import masked_tensor
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # masked tensors call themselves a prototype
+        held = masked_tensor(x.detach(), torch.ones_like(x, dtype=torch.bool))
+        return x + held.get_data()[0]
+
+
+@four_case("first record added to all four")
+def _(x: Tensor) -> Tensor:
+    return x + x[:1]
+
+
+@four_case("noise as large as the batch")
+def _(x: Tensor) -> Tensor:
+    return x + torch.randn_like(x) * len(x)
+
+
+@four_case("a permutation of two")
+def _(x: Tensor) -> Tensor:
+    return torch.cat([x[:2][torch.randperm(2)], x[2:]])
+
+
 class MixingBackward(torch.autograd.Function):
     """Leaves the forward pass alone and mixes gradients."""
 
@@ -405,6 +476,38 @@ class WrongRecurrence(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.lstm(x)[0]
+
+
+@module_case("keeps every output", four)
+class Hoarder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.outputs = nn.Linear(8, 8), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.outputs.append(self.linear(x).detach())
+        return self.linear(x)
+
+
+@module_case("mixes gradients below a parameter of its own", four)
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.gain = nn.Linear(8, 8), nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * MixingBackward.apply(self.linear(x))
+
+
+@module_case("an object as output", four)
+class Wordless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        x = self.linear(x)
+        return SimpleNamespace(logits=x - x.mean(0))
 
 
 @module_case("a forward hook that centres")

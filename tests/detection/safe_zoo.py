@@ -181,6 +181,12 @@ def _(x: Tensor) -> Tensor:
     return F.batch_norm(x.view(1, -1, 8), None, None, training=True).view(x.shape)
 
 
+@function_case("profiled")
+def _(x: Tensor) -> Tensor:
+    with torch.profiler.record_function("mine"):
+        return x * 2
+
+
 @function_case("clamped by constants")
 def _(x: Tensor) -> Tensor:
     return x.clamp(-1, 1).nan_to_num().masked_fill(x > 3, 0.0)
