@@ -73,9 +73,7 @@ def probe(
             ):
                 found.setdefault((item.path, item.code), item)
             if not found:
-                for item in _coupled_gradients(
-                    model, inputs, targets, criterion, batch, keep, state, seed
-                ):
+                for item in _coupled_gradients(model, inputs, batch, keep, state, seed):
                     found.setdefault((item.path, item.code), item)
         if thorough and not found:
             for item in _carried(model, inputs, batch, state, seed):
@@ -173,35 +171,28 @@ def _written_state(model: nn.Module, base: Trace, swapped: Trace) -> Iterator[Fi
 
 
 def _coupled_gradients(
-    model: nn.Module,
-    inputs: Inputs,
-    targets: Any,
-    criterion: Criterion | None,
-    batch: int,
-    keep: int,
-    state: SavedState,
-    seed: int,
+    model: nn.Module, inputs: Inputs, batch: int, keep: int, state: SavedState, seed: int
 ) -> Iterator[Finding]:
     """Modules at which a record's output gradient moves although its forward pass did not.
 
-    Without a criterion every row of the output gets a fixed random gradient.
+    The record's row of the output gets a fixed random gradient, the others get other ones.
     """
     modules = list(sampled_modules(model))
     runs = []
-    for given in (inputs, swap_others(inputs, keep, seed)):
+    for given, others in ((inputs, None), (swap_others(inputs, keep, seed), seed + 1)):
         state.restore_buffers()
         torch.manual_seed(seed)
-        with torch.enable_grad(), captured(modules) as calls, ConstantDraws():
-            output = call(model, given)
-            live = [t for t in tensors_in(output) if t.requires_grad]
+        with torch.enable_grad(), captured(modules) as calls:
+            with ConstantDraws():
+                live = [t for t in tensors_in(call(model, given)) if t.requires_grad]
             if not live:
                 return
-            if criterion is None:
-                generator = torch.Generator().manual_seed(seed)
-                seeds = [torch.randn(t.shape, generator=generator).to(t) for t in live]
+            generator = torch.Generator().manual_seed(seed)
+            seeds = [torch.randn(t.shape, generator=generator).to(t) for t in live]
+            if others is not None:
+                seeds = [_other_rows(gradient, keep, batch, others) for gradient in seeds]
+            with ConstantDraws():
                 torch.autograd.backward(live, seeds)
-            else:
-                criterion(output, targets).backward()
         state.restore()
         runs.append(calls)
     for before, after in zip(*runs, strict=False):
@@ -216,6 +207,16 @@ def _coupled_gradients(
             yield finding(
                 "DPN102", before.path, before.module, source_location(before.module), message, moved
             )
+
+
+def _other_rows(gradient: Tensor, keep: int, batch: int, seed: int) -> Tensor:
+    """Another gradient for every record but one; all of it where rows are not the records."""
+    if not gradient.dim() or len(gradient) != batch:
+        return gradient
+    other = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed))
+    other = other.to(gradient)
+    other[keep] = gradient[keep]
+    return other
 
 
 def _carried(

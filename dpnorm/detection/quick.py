@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, tensors_in
+from dpnorm.detection.isolation import RECORDS
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.swap import movement, swap_one, swap_others
+
+SINGLY = 16  # of a batch that is too long for masks, so many records are exchanged one by one
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ def quick_movements(
 
     base, buffers = run(inputs)
     others, _ = run(swap_others(inputs, 0, seed))
-    one, _ = run(swap_one(inputs, 0, seed))
     exchanged = movement(base, others, 0, batch)
-    exchanged = max([exchanged, *(movement(base, one, row, batch) for row in range(1, batch))])
+    for record in range(min(batch, SINGLY)) if batch > RECORDS else (0,):
+        one, _ = run(swap_one(inputs, record, seed))
+        moving = [movement(base, one, row, batch) for row in range(batch) if row != record]
+        exchanged = max([exchanged, *moving])
     counted, shorter_runs = 0.0, 0
     sizes = sorted({batch - 1, max(2, batch // 2)} - {batch, 1})
     for size in sizes or [3]:
