@@ -72,6 +72,8 @@ class EscapeWatch(TorchFunctionMode):
             self._tracer.report_escape(name, found)
         if name in _CONSTRUCTORS and not self._tracer.inside:
             self._report_elements(name, args, kwargs)
+        if name == "tensor_split" and not self._tracer.inside:
+            self._report_elements(name, (list(args[1:]), list(kwargs.values())), {})
         if name in _IMPORTS:
             tensor = func(*args, **kwargs)
             with self._tracer.quietly():

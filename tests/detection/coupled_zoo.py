@@ -349,6 +349,12 @@ def _(x: Tensor) -> Tensor:
     return x + torch.from_numpy(view)
 
 
+@four_case("split at a place that a record chooses")
+def _(x: Tensor) -> Tensor:
+    place = (x.detach()[0, :1].abs() * 5).long().clamp(1, 7)
+    return x * torch.tensor_split(x, place, 1)[0].shape[1]
+
+
 @four_case("through dlpack")
 def _(x: Tensor) -> Tensor:
     capsule = torch.utils.dlpack.to_dlpack(x.detach()[0] * 1)

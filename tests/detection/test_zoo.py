@@ -24,9 +24,13 @@ def test_the_zoos_are_large():
     assert len(safe_zoo.CASES) >= 50
 
 
-# coupled without a doubt, and no probe moves it: the records are kept, or only a gradient mixes
-# where Opacus recomputes it
-FAILS_CLOSED = {"keeps every output", "mixes gradients below a parameter of its own"}
+# coupled without a doubt, and no probe need move it: the records are kept, only a gradient mixes
+# where Opacus recomputes it, or the exchanged record happens to choose the same place
+FAILS_CLOSED = {
+    "keeps every output",
+    "mixes gradients below a parameter of its own",
+    "split at a place that a record chooses",
+}
 
 
 @pytest.mark.parametrize("name", sorted(FAILS_CLOSED))
