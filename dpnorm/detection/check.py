@@ -16,6 +16,8 @@ from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict, find
 from dpnorm.detection.source import source_location
 from dpnorm.errors import DpnormError, InputError, unknown_name
 
+PATHS = 12  # seeds that are tried where a random draw decides what Python does
+
 
 def check(
     model: nn.Module,
@@ -66,6 +68,12 @@ def check(
         isolation = _traced(model, inputs, targets, criterion, min(batch, RECORDS), seed, state)
         state.restore()
         found = doubts(isolation, judged_loss=criterion is not None)
+        for other in range(seed + 1, seed + 1 + (PATHS if isolation.coins else 0)):
+            if any(doubt.fatal for doubt in found):
+                break  # a coin decided which path ran: others are looked at as well
+            again = _traced(model, inputs, targets, criterion, min(batch, RECORDS), other, state)
+            state.restore()
+            found = doubts(again, judged_loss=criterion is not None)
         scripted = _opaque_modules(model)
         fatal = [doubt for doubt in found if doubt.fatal]
         limit = rounding([*tensors_in(inputs), *model.parameters()])

@@ -1,6 +1,7 @@
 """Following records through two training steps with masks, and collecting what must be isolated."""
 
 import gc
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Isolation:
             the masks go on as if they were frozen, so that what else couples records shows.
         first_bit: of the batch that is running.
         foreign_backward: whether the backward pass runs code that is not torch's.
+        coins: whether a random draw decided what Python did, so that another seed may take another
+            path.
         kept: bits of tensors that are still alive after both steps, outside of the model's
             parameters and buffers.
         silent: whether the model gave no tensor that could be judged.
@@ -79,6 +82,7 @@ class Isolation:
     backward: bool
     first_bit: int = 0
     foreign_backward: bool = False
+    coins: bool = False
     kept: int = 0
     silent: bool = False
     edges: list[Any] = field(default_factory=list)
@@ -109,6 +113,9 @@ def trace_two_steps(
     result = Isolation(records, tracer.trace, [], [], {}, backward=False)
     tracer.on_write = _write_watch(tracer, state, result)
     tracer.excused = {p for p, m in model.named_modules() if uses_batch_statistics(m)}
+    random.seed(seed)
+    np.random.seed(seed)
+    before = random.getstate(), str(np.random.get_state())
     with ExitStack() as stack:
         stack.enter_context(eager())
         stack.enter_context(torch.enable_grad())
@@ -118,6 +125,8 @@ def trace_two_steps(
             tracer.phase = "forward"
             result.first_bit = RECORDS * batch
             _one_step(model, inputs, targets, criterion, tracer, result)
+    drawn = before != (random.getstate(), str(np.random.get_state()))
+    result.coins = tracer.coins or drawn
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found = tracer.bits_of(tensor)
         if found:

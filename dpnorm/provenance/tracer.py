@@ -31,6 +31,7 @@ _ALLOCATORS = {
     "aten::new_empty",
     "aten::new_empty_strided",
 }
+_COIN = 64  # elements: a tensor of more is data that was perturbed, not a coin
 _ROOT = str(Path(__file__).parents[1]) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 
@@ -83,6 +84,8 @@ class RecordTracer(TorchDispatchMode):
         self.modules: list[str] = []
         self.phase = "forward"
         self.on_write: Callable[[Tensor], None] | None = None  # before a tensor is written
+        self.coins = False  # whether a random draw became a Python number
+        self._random: set[int] = set()  # storages of few random elements, and what is made of them
         self.exposed: set[int] = set()  # storages whose memory something outside can read
         self.hooked = False  # whether a tensor got a hook while modes were on
         self.excused: set[str] = set()  # paths of modules whose coupling is judged apart
@@ -160,6 +163,7 @@ class RecordTracer(TorchDispatchMode):
         """Applies the rule and stores the masks of what the operator gave."""
         func = call.func
         outputs = tensors_of(call.out)
+        self._follow_coins(call, outputs)
         found = find_rule(call.name)
         if not outputs and found is None and not call.inputs():
             return  # a marker of the profiler or the like: nothing goes in or out
@@ -194,6 +198,17 @@ class RecordTracer(TorchDispatchMode):
                 self.table.note_view(tensor, full)
             else:
                 self.table.write(tensor, full)
+
+    def _follow_coins(self, call: Call, outputs: list[Tensor]) -> None:
+        """Notes where a random draw decides what Python does: another draw takes another path."""
+        drawn = torch.Tag.nondeterministic_seeded in call.func.tags or any(
+            t.untyped_storage()._cdata in self._random for t in call.inputs()
+        )
+        if drawn and call.name == "aten::_local_scalar_dense":
+            self.coins = True
+        elif drawn:
+            small = (t for t in outputs if t.numel() <= _COIN)
+            self._random.update(t.untyped_storage()._cdata for t in small)
 
     def _unknown(self, call: Call, outputs: list[Tensor], name: str | None = None) -> None:
         """No rule: everything may depend on everything, what is written in place too."""

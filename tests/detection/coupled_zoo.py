@@ -392,6 +392,16 @@ def _(x: Tensor) -> Tensor:
     return x + torch.randn_like(x) * len(x)
 
 
+@four_case("mixed when a coin says so")
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if torch.rand(()) < 0.3 else x
+
+
+@four_case("mixed when numpy's coin says so")
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if np.random.rand() < 0.3 else x
+
+
 @four_case("a permutation of two")
 def _(x: Tensor) -> Tensor:
     return torch.cat([x[:2][torch.randperm(2)], x[2:]])

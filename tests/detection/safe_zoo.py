@@ -85,6 +85,11 @@ def _(x: Tensor) -> Tensor:
     return x * (torch.rand(()) > 0.5)
 
 
+@function_case("a layer skipped when a coin says so")
+def _(x: Tensor) -> Tensor:
+    return x if torch.rand(1).item() < 0.5 else x * 2
+
+
 @function_case("stochastic depth by record")
 def _(x: Tensor) -> Tensor:
     return x * torch.empty(len(x), 1).bernoulli_(0.8) / 0.8

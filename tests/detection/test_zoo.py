@@ -25,11 +25,13 @@ def test_the_zoos_are_large():
 
 
 # coupled without a doubt, and no probe need move it: the records are kept, only a gradient mixes
-# where Opacus recomputes it, or the exchanged record happens to choose the same place
+# where Opacus recomputes it, an exchanged record chooses the same place, or a coin falls otherwise
 FAILS_CLOSED = {
     "keeps every output",
     "mixes gradients below a parameter of its own",
     "split at a place that a record chooses",
+    "mixed when a coin says so",
+    "mixed when numpy's coin says so",
 }
 
 
