@@ -1,6 +1,7 @@
 """check: does each record's contribution to the training step belong to that record alone?"""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -8,12 +9,16 @@ from torch import nn
 
 from dpnorm.detection.families import is_batch_norm, is_uninitialized, uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, batch_size, check_device, tensors_in
-from dpnorm.detection.isolation import RECORDS, Isolation, trace_two_steps
+from dpnorm.detection.isolation import RECORDS, Isolation
 from dpnorm.detection.judgement import Doubt, doubts
+from dpnorm.detection.loss_probes import Criterion
+from dpnorm.detection.movement import rounding
 from dpnorm.detection.preserve import SavedState, preserved
-from dpnorm.detection.probes import Criterion, batch_norm_findings, probe, rounding
+from dpnorm.detection.probes import batch_norm_findings, probe
 from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict, finding
 from dpnorm.detection.source import source_location
+from dpnorm.detection.steps import trace_two_steps
+from dpnorm.detection.swap import Exchange
 from dpnorm.errors import DpnormError, InputError, unknown_name
 
 PATHS = 12  # seeds that are tried where a random draw decides what Python does
@@ -64,45 +69,60 @@ def check(
     batch = batch_size(inputs)
     check_device(model, inputs)
     _require_initialized(model)
+    records = min(batch, RECORDS)
     with preserved(model) as state:
-        isolation = _traced(model, inputs, targets, criterion, min(batch, RECORDS), seed, state)
-        state.restore()
+        trace = partial(_traced, model, inputs, targets, criterion, records, state=state)
+        isolation, exchange = _first_trace(trace, seed)
         found = doubts(isolation, judged_loss=criterion is not None)
         for other in range(seed + 1, seed + 1 + (PATHS if isolation.coins else 0)):
             if any(doubt.fatal for doubt in found):
                 break  # a coin decided which path ran: others are looked at as well
-            again = _traced(model, inputs, targets, criterion, min(batch, RECORDS), other, state)
-            state.restore()
-            found = doubts(again, judged_loss=criterion is not None)
-        scripted = _opaque_modules(model)
-        fatal = [doubt for doubt in found if doubt.fatal]
+            found = doubts(trace(seed=other), judged_loss=criterion is not None)
+        found += _opaque_modules(model)
         limit = rounding([*tensors_in(inputs), *model.parameters()])
         witnessed = list(batch_norm_findings(model, isolation.batch_norms, limit))
-        quiet = set(isolation.batch_norms) - {f.path for f in witnessed}
-        fatal += [Doubt("DPN101", path, "uses the statistics of the batch") for path in quiet]
-        found += fatal[len(fatal) - len(quiet) :]
-        witnessed += list(
-            probe(
-                model,
-                inputs,
-                targets,
-                criterion,
-                state=state,
-                loss_reduction=loss_reduction,
-                seed=seed,
-                thorough=bool(fatal or scripted) or (batch > RECORDS and not witnessed),
-                count=not witnessed,
-                suspected=fatal,
-            )
-        )
+        for path in set(isolation.batch_norms) - {f.path for f in witnessed}:
+            found.append(Doubt("DPN101", path, "uses the statistics of the batch"))
+        if exchange is None:
+            found.append(Doubt("DPN105", "", "raises where other records stand beside a record"))
+        else:
+            try:
+                witnessed += probe(
+                    model,
+                    inputs,
+                    targets,
+                    criterion,
+                    state=state,
+                    loss_reduction=loss_reduction,
+                    exchange=exchange,
+                    traced=isolation,
+                    thorough=any(d.fatal for d in found) or (batch > RECORDS and not witnessed),
+                    count=not witnessed,
+                    suspected=[doubt for doubt in found if doubt.fatal],
+                )
+            except DpnormError:
+                raise
+            except Exception as error:  # the model takes its own records and not others
+                message = f"raises where other records stand beside a record: {_short(error)}"
+                found.append(Doubt("DPN105", "", message))
     return _report(
         model,
-        found + scripted,
+        found,
         witnessed,
         isolation,
         loss="not judged" if criterion is None else f"judged as a {loss_reduction}",
         seed=seed,
     )
+
+
+def _first_trace(trace: Callable[..., Isolation], seed: int) -> tuple[Isolation, Exchange | None]:
+    """Two traced steps, the second with other records as far as the model takes them."""
+    for exchange in (Exchange(seed), Exchange(seed, large=False)):
+        try:
+            return trace(seed=seed, exchange=exchange), exchange
+        except InputError:  # it may be the other records that the model refuses
+            continue
+    return trace(seed=seed), None
 
 
 def _traced(
@@ -111,19 +131,27 @@ def _traced(
     targets: Any,
     criterion: Criterion | None,
     records: int,
+    *,
     seed: int,
     state: SavedState,
+    exchange: Exchange | None = None,
 ) -> Isolation:
+    """Two traced steps; the model is as before them, and what it raises is an InputError."""
     try:
-        return trace_two_steps(model, inputs, targets, criterion, records, seed, state)
+        return trace_two_steps(model, inputs, targets, criterion, records, seed, state, exchange)
     except DpnormError:
         raise
     except Exception as error:
         shapes = [tuple(t[:records].shape) for t in tensors_in(inputs)]
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"the model raised {type(error).__name__} on inputs of shape {shapes}: {reason}"
+            f"the model raised {type(error).__name__} on inputs of shape {shapes}: {_short(error)}"
         ) from error
+    finally:
+        state.restore()
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _require_initialized(model: nn.Module) -> None:

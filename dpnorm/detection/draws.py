@@ -30,18 +30,23 @@ class ConstantDraws(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return out
-        name = func._schema.name
-        if name == "aten::native_dropout":
-            out[0].copy_(args[0])
-            out[1].fill_(1)
-        elif name == "aten::randperm":  # no permutation that happens to leave records in place
-            out.copy_(torch.arange(len(out)).roll(1))
-        elif name.startswith("aten::rrelu_with_noise"):  # draws only where its input is negative
-            out.copy_(F.leaky_relu(args[0], 0.25))
-            args[1].copy_(torch.where(args[0] > 0, 1.0, 0.25))  # what the backward pass reads
-        elif name.partition("::")[2].rstrip("_") in _CONSTANT_DRAWS:
-            for tensor in tensors_of(out):
-                tensor.fill_(_CONSTANT_DRAWS[name.partition("::")[2].rstrip("_")])
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            make_constant(func, args, out)
         return out
+
+
+def make_constant(func: Any, args: tuple[Any, ...], out: Any) -> None:
+    """Overwrites what a random operator gave, as `ConstantDraws` says."""
+    name = func._schema.name
+    if name == "aten::native_dropout":
+        kept = 1 - args[1]  # scaled as F.dropout does where no gradient is needed
+        out[0].copy_(args[0] / kept if kept and args[2] is not False else args[0] * bool(kept))
+        out[1].fill_(1)
+    elif name == "aten::randperm":  # no permutation that happens to leave records in place
+        out.copy_(torch.arange(len(out)).roll(1))
+    elif name.startswith("aten::rrelu_with_noise"):  # draws only where its input is negative
+        out.copy_(F.leaky_relu(args[0], 0.25))
+        args[1].copy_(torch.where(args[0] > 0, 1.0, 0.25))  # what the backward pass reads
+    elif name.partition("::")[2].rstrip("_") in _CONSTANT_DRAWS:
+        for tensor in tensors_of(out):
+            tensor.fill_(_CONSTANT_DRAWS[name.partition("::")[2].rstrip("_")])

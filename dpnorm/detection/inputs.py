@@ -32,6 +32,16 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     return value
 
 
+def first_records(value: Any, count: int) -> Any:
+    """The first rows of every tensor."""
+    return map_tensors(lambda t: t[:count] if t.dim() else t, value)
+
+
+def with_last_repeated(value: Any) -> Any:
+    """Every tensor with its last row repeated."""
+    return map_tensors(lambda t: torch.cat([t, t[-1:]]) if t.dim() else t, value)
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in nested tuples, lists, dicts and dataclass-like outputs, in order."""
     if isinstance(value, Tensor):
@@ -84,14 +94,15 @@ def check_device(model: nn.Module, inputs: Inputs) -> None:
         )
 
 
-def random_like(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Inputs of the same shapes: standard normal values where floating point.
+def random_like(inputs: Inputs, generator: torch.Generator, *, normal: bool = True) -> Inputs:
+    """Inputs of the same shapes, with standard normal values where floating point.
 
-    Other tensors get values drawn from those that they hold, so that indices stay in range.
+    Other tensors, and without `normal` all of them, get values drawn from those that they hold, so
+    that indices and what a model checks stay in range.
     """
 
     def fresh(tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point():
+        if normal and tensor.is_floating_point():
             noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             return noise.to(tensor)
         if not tensor.numel():

@@ -1,6 +1,6 @@
 """The probes: what the masks cannot rule out is measured; what moves is a witness."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,24 +8,18 @@ from torch import Tensor, nn
 
 from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.families import is_batch_norm, uses_batch_statistics
-from dpnorm.detection.inputs import Inputs, batch_size, call, map_tensors, tensors_in
+from dpnorm.detection.inputs import Inputs, batch_size, call, tensors_in
+from dpnorm.detection.isolation import Isolation
 from dpnorm.detection.judgement import Doubt
+from dpnorm.detection.loss_probes import Criterion, coupled_loss, misreduced
+from dpnorm.detection.movement import COUNT_ROUNDING, movement, rounding
 from dpnorm.detection.preserve import SavedState
-from dpnorm.detection.quick import Movements, loss_scale, quick_movements
+from dpnorm.detection.quick import Movements, quick_movements
 from dpnorm.detection.report import Finding, finding
 from dpnorm.detection.sampled import sampled_modules
 from dpnorm.detection.source import source_location
-from dpnorm.detection.swap import Trace, movement, run, swap_one, swap_others
-from dpnorm.errors import InputError
+from dpnorm.detection.swap import Exchange, Trace, plain_run, run
 from dpnorm.gradients import captured
-
-# Below this a row's movement may be rounding: exchanging the other records can change the order
-# of a sum. Coupling found by exchanging them for records ten times as large shows far more.
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}
-COARSE_ROUNDING = 5e-2  # bfloat16 and half
-COUNT_ROUNDING = 10  # a batch of another length takes other kernels: rounding may be larger
-
-Criterion = Callable[[Any, Any], Tensor]
 
 
 def probe(
@@ -36,7 +30,8 @@ def probe(
     *,
     state: SavedState,
     loss_reduction: str,
-    seed: int,
+    exchange: Exchange,
+    traced: Isolation,
     thorough: bool,
     count: bool,
     suspected: Sequence[Doubt],
@@ -50,40 +45,42 @@ def probe(
         criterion: None leaves the loss unjudged.
         state: restores buffers.
         loss_reduction: that the engine will be told.
-        seed: of the random records.
+        exchange: what records are exchanged for.
+        traced: what two traced steps have shown.
         count: run the quick probe, and look at the reduction of the loss.
         thorough: exchange records and look at every module; otherwise only if the quick probe
             sees a movement.
         suspected: what the masks could not rule out; it names what the probes see.
     """
     found: dict[tuple[str, str], Finding] = {}
-    batch = batch_size(inputs)
+    batch, seed = batch_size(inputs), exchange.seed
     with torch.no_grad():
         quick = None
         if count:
-            quick = quick_movements(model, inputs, batch, state, seed)
+            quick = quick_movements(model, inputs, batch, state, exchange, traced)
             thorough |= quick.exchanged > rounding(tensors_in(inputs))
         for keep in sorted({0, batch - 1}) if thorough else ():
             base = run(model, inputs, state, seed)
-            swapped = run(model, swap_others(inputs, keep, seed), state, seed)
+            swapped = run(model, exchange.others(inputs, keep), state, seed)
             for item in (
                 *_coupled_modules(base, swapped, batch, keep, suspected),
                 *_written_state(model, base, swapped),
-                *_coupled_loss(base, targets, criterion, batch, keep, seed),
+                *coupled_loss(base.output, targets, criterion, batch, keep, exchange),
             ):
                 found.setdefault((item.path, item.code), item)
             if not found:
-                for item in _coupled_gradients(model, inputs, batch, keep, state, seed):
+                for item in _coupled_gradients(model, inputs, batch, keep, state, exchange):
                     found.setdefault((item.path, item.code), item)
         if thorough and not found:
-            for item in _carried(model, inputs, batch, state, seed):
+            for item in _carried(model, inputs, batch, state, exchange):
                 found.setdefault((item.path, item.code), item)
         if quick is not None and not found:
-            for item in (
-                *_moved(model, quick, inputs, suspected),
-                *_misreduced(model, inputs, targets, criterion, state, loss_reduction, seed),
-            ):
+            for item in _moved(model, quick, inputs, suspected):
                 found.setdefault((item.path, item.code), item)
+            if criterion is not None:
+                output = plain_run(model, inputs, state, seed)
+                for item in misreduced(output, targets, criterion, batch, loss_reduction):
+                    found.setdefault((item.path, item.code), item)
     if quick is not None and quick.fixed and not found:
         yield finding(
             "DPN902",
@@ -93,12 +90,6 @@ def probe(
             "runs on no smaller batch, so that dependence on the number of records is not seen",
         )
     yield from found.values()
-
-
-def rounding(tensors: list[Tensor]) -> float:
-    """The movement below which a difference may be rounding, by the coarsest dtype."""
-    kinds = [ROUNDING.get(t.dtype, COARSE_ROUNDING) for t in tensors if t.is_floating_point()]
-    return max(kinds, default=0.0)
 
 
 def batch_norm_findings(
@@ -171,7 +162,7 @@ def _written_state(model: nn.Module, base: Trace, swapped: Trace) -> Iterator[Fi
 
 
 def _coupled_gradients(
-    model: nn.Module, inputs: Inputs, batch: int, keep: int, state: SavedState, seed: int
+    model: nn.Module, inputs: Inputs, batch: int, keep: int, state: SavedState, exchange: Exchange
 ) -> Iterator[Finding]:
     """Modules at which a record's output gradient moves although its forward pass did not.
 
@@ -179,7 +170,8 @@ def _coupled_gradients(
     """
     modules = list(sampled_modules(model))
     runs = []
-    for given, others in ((inputs, None), (swap_others(inputs, keep, seed), seed + 1)):
+    seed = exchange.seed
+    for given, others in ((inputs, None), (exchange.others(inputs, keep), seed + 1)):
         state.restore_buffers()
         torch.manual_seed(seed)
         with torch.enable_grad(), captured(modules) as calls:
@@ -220,11 +212,12 @@ def _other_rows(gradient: Tensor, keep: int, batch: int, seed: int) -> Tensor:
 
 
 def _carried(
-    model: nn.Module, inputs: Inputs, batch: int, state: SavedState, seed: int
+    model: nn.Module, inputs: Inputs, batch: int, state: SavedState, exchange: Exchange
 ) -> Iterator[Finding]:
     """Whether the outputs of a batch depend on the batch that ran before it."""
     outputs = []
-    for earlier in (inputs, swap_others(inputs, 0, seed), swap_one(inputs, 0, seed)):
+    seed = exchange.seed
+    for earlier in (inputs, exchange.others(inputs, 0), exchange.one(inputs, 0)):
         state.restore_buffers()
         torch.manual_seed(seed)
         with ConstantDraws():
@@ -259,85 +252,3 @@ def _moved(
     elif quick.counted > COUNT_ROUNDING * limit:
         message = f"fewer records move a record's output by {quick.counted:.3g} of its size"
         yield finding("DPN104", "", model, source_location(model), message, quick.counted)
-
-
-def _coupled_loss(
-    base: Trace, targets: Any, criterion: Criterion | None, batch: int, keep: int, seed: int
-) -> Iterator[Finding]:
-    """Whether a record's output gradient depends on the outputs and targets of the others."""
-    if criterion is None:
-        return
-    outputs = [t for t in tensors_in(base.output) if t.is_floating_point()]
-    if not outputs:
-        return
-    others = swap_others((*outputs, targets), keep, seed)
-    assert isinstance(others, tuple)
-    gradients = []
-    for values, wanted in ((outputs, targets), (list(others[:-1]), others[-1])):
-        with torch.enable_grad():
-            leaves = [value.detach().requires_grad_() for value in values]
-            loss = criterion(_refill(base.output, leaves), wanted)
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
-                raise InputError("the criterion must return a scalar loss tensor")
-            if not loss.requires_grad:
-                return
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        gradients.append([g for g in found if g is not None])
-    moved = movement(gradients[0], gradients[1], keep, batch)
-    if moved <= rounding(outputs):
-        return
-    code = "DPN302" if _parallel(gradients[0], gradients[1], keep, batch) else "DPN301"
-    message = (
-        "exchanging the other records' outputs and targets moves the gradient of a record's "
-        f"output by {moved:.3g} of its size"
-    )
-    yield finding(code, "", criterion, "", message, moved)
-
-
-def _parallel(before: list[Tensor], after: list[Tensor], row: int, batch: int) -> bool:
-    """Whether one record's gradient only changed its length: another divisor, the same loss."""
-    a = torch.cat([g[row].flatten().double() for g in before if g.dim() and len(g) == batch])
-    b = torch.cat([g[row].flatten().double() for g in after if g.dim() and len(g) == batch])
-    size = a.norm() * b.norm()
-    return bool(size > 0 and (a @ b) / size > 1 - 1e-6)
-
-
-def _misreduced(
-    model: nn.Module,
-    inputs: Inputs,
-    targets: Any,
-    criterion: Criterion | None,
-    state: SavedState,
-    loss_reduction: str,
-    seed: int,
-) -> Iterator[Finding]:
-    """Whether the loss is a mean or a sum over records, as the engine will be told."""
-    if criterion is None:
-        return
-    output = run(model, inputs, state, seed).output
-    batch = batch_size(inputs)
-    rows = [t for t in tensors_in(output) if t.is_floating_point() and t.dim()]
-    if not rows or any(len(t) != batch for t in rows):
-        message = "its reduction could not be judged: the rows of the output are not the records"
-        yield finding("DPN902", "", criterion, "", message)
-        return
-    ratios = loss_scale(criterion, output, targets, batch)
-    expected = batch / (batch + 1) if loss_reduction == "mean" else 1.0
-    limit = COUNT_ROUNDING * rounding(rows)
-    wrong = [abs(ratio / expected - 1) for ratio in ratios if abs(ratio / expected - 1) > limit]
-    if not wrong:
-        return
-    other = 1.0 if loss_reduction == "mean" else batch / (batch + 1)
-    swapped = all(abs(ratio / other - 1) <= limit for ratio in ratios)
-    code = "DPN303" if swapped else "DPN302"
-    message = (
-        f"one record more scales a record's gradient by {ratios[0]:.3g}; a {loss_reduction} over "
-        f"records would scale it by {expected:.3g}"
-    )
-    yield finding(code, "", criterion, "", message, max(wrong))
-
-
-def _refill(output: Any, leaves: list[Tensor]) -> Any:
-    """The output's structure with its floating-point tensors replaced in order."""
-    rest = iter(leaves)
-    return map_tensors(lambda t: next(rest) if t.is_floating_point() else t, output)

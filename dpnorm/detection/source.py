@@ -8,9 +8,7 @@ from torch import nn
 
 def source_location(module: nn.Module) -> str:
     """File and line of a module's forward, as "file.py:41", or "" where there is no source."""
-    try:
-        _, line = inspect.getsourcelines(type(module).forward)
-        file = inspect.getsourcefile(type(module).forward)
-    except (OSError, TypeError):
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    if code is None or code.co_filename.startswith("<"):
         return ""
-    return f"{Path(file).name}:{line}" if file else ""
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpnorm.detection.draws import ConstantDraws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, random_like, tensors_in
+from dpnorm.detection.movement import movement
 from dpnorm.detection.preserve import SavedState
 
 _POSITIONS = 4  # along each dimension behind the channel: a normalization takes any number
@@ -55,52 +56,59 @@ def run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace
     return trace
 
 
-def swap_others(inputs: Inputs, keep: int, seed: int) -> Inputs:
-    """Exchanges every record but `keep` for large random ones; integer values stay in their set."""
-    generator = torch.Generator().manual_seed(seed)
-    fresh = iter(tensors_in(random_like(inputs, generator)))
-
-    def mixed(tensor: Tensor) -> Tensor:
-        other = next(fresh)
-        if tensor.is_floating_point():
-            other = other * _LARGE
-        other = other.clone()
-        other[keep] = tensor[keep]
-        return other
-
-    return map_tensors(mixed, inputs)
+def plain_run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Any:
+    """The model's output with constant random draws; state is as before, before and after."""
+    state.restore_buffers()
+    torch.manual_seed(seed)
+    try:
+        with ConstantDraws():
+            return call(model, inputs)
+    finally:
+        state.restore_buffers()
 
 
-def swap_one(inputs: Inputs, record: int, seed: int) -> Inputs:
-    """Exchanges one record for a large random one."""
-    generator = torch.Generator().manual_seed(seed)
-    fresh = iter(tensors_in(random_like(inputs, generator)))
+@dataclass(frozen=True)
+class Exchange:
+    """What other records are exchanged for.
 
-    def mixed(tensor: Tensor) -> Tensor:
-        other = next(fresh)
-        copy = tensor.clone()
-        copy[record] = other[record] * (_LARGE if tensor.is_floating_point() else 1)
-        return copy
-
-    return map_tensors(mixed, inputs)
-
-
-def movement(before: list[Tensor], after: list[Tensor], row: int, batch: int) -> float:
-    """The largest change of one record's rows, relative to the largest entry of those rows.
-
-    Tensors whose dimension 0 is not the batch are passed over.
+    Attributes:
+        seed: of what is drawn.
+        large: normal values of ten times the usual size, since an outlier shows more; else values
+            of the batch itself, for models that refuse what is out of range.
     """
-    largest = 0.0
-    for a, b in zip(before, after, strict=False):
-        if a.dim() == 0 or b.dim() == 0 or len(a) != batch or len(b) != batch:
-            continue
-        x, y = a[row].double(), b[row].double()
-        if x.shape != y.shape:
-            return float("inf")
-        scale = max(x.abs().max().item(), y.abs().max().item()) if x.numel() else 0.0
-        if scale > 0:
-            largest = max(largest, ((x - y).abs().max() / scale).item())
-    return largest
+
+    seed: int
+    large: bool = True
+
+    def others(self, inputs: Inputs, keep: int) -> Inputs:
+        """Every record but `keep` is another one."""
+
+        def mixed(tensor: Tensor, fresh: Tensor) -> Tensor:
+            fresh[keep] = tensor[keep]
+            return fresh
+
+        return self._mixed(inputs, mixed)
+
+    def one(self, inputs: Inputs, record: int) -> Inputs:
+        """One record is another one."""
+
+        def mixed(tensor: Tensor, fresh: Tensor) -> Tensor:
+            copy = tensor.clone()
+            copy[record] = fresh[record]
+            return copy
+
+        return self._mixed(inputs, mixed)
+
+    def _mixed(self, inputs: Inputs, mix: Callable[[Tensor, Tensor], Tensor]) -> Inputs:
+        generator = torch.Generator().manual_seed(self.seed)
+        fresh = iter(tensors_in(random_like(inputs, generator, normal=self.large)))
+
+        def mixed(tensor: Tensor) -> Tensor:
+            other = next(fresh)
+            scaled = self.large and tensor.is_floating_point()
+            return mix(tensor, other * _LARGE if scaled else other.clone())
+
+        return map_tensors(mixed, inputs)
 
 
 def moved_by_others(module: nn.Module, x: Tensor, seed: int) -> float:

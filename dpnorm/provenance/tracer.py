@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpnorm.provenance.call import Call, tensors_of
 from dpnorm.provenance.masks import Mask, any_mixed, bits, uniform
+from dpnorm.provenance.placeholders import placeholder
 from dpnorm.provenance.registry import find_rule
 from dpnorm.provenance.rules.pointwise import pointwise
 from dpnorm.provenance.table import MaskTable, is_traceable
@@ -84,6 +85,7 @@ class RecordTracer(TorchDispatchMode):
         self.modules: list[str] = []
         self.phase = "forward"
         self.on_write: Callable[[Tensor], None] | None = None  # before a tensor is written
+        self.on_draw: Callable[[Any, Any, Any], None] | None = None  # after a random operator
         self.coins = False  # whether a random draw became a Python number
         self._random: set[int] = set()  # storages of few random elements, and what is made of them
         self.exposed: set[int] = set()  # storages whose memory something outside can read
@@ -91,6 +93,7 @@ class RecordTracer(TorchDispatchMode):
         self.excused: set[str] = set()  # paths of modules whose coupling is judged apart
         self._excused_storages: set[int] = set()
         self._validating = False
+        self._numberless = False
         self.inside = False  # while a rule runs: what it does itself is not traced
 
     def __torch_dispatch__(
@@ -108,8 +111,14 @@ class RecordTracer(TorchDispatchMode):
                 if self.on_write is not None:
                     for tensor in written:
                         self.on_write(tensor)
-        out = func(*args, **kwargs)
+        out = None
+        if self._numberless and call is not None and not torch.is_grad_enabled():
+            out = placeholder(call)
+        if out is None:
+            out = func(*args, **kwargs)
         with self.quietly():
+            if self.on_draw is not None and torch.Tag.nondeterministic_seeded in func.tags:
+                self.on_draw(func, args, out)
             if call is None or not all(is_traceable(t) for t in tensors_of(out)):
                 self._opaque(func, (args, kwargs), out)
             else:
@@ -125,6 +134,15 @@ class RecordTracer(TorchDispatchMode):
             yield
         finally:
             self.inside = before
+
+    @contextmanager
+    def without_numbers(self) -> Iterator[None]:
+        """Inside, a backward pass is traced whose numbers nobody reads: most are not computed."""
+        self._numberless = True
+        try:
+            yield
+        finally:
+            self._numberless = False
 
     @contextmanager
     def validating(self) -> Iterator[None]:

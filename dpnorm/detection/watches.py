@@ -1,0 +1,97 @@
+"""Hooks that read masks at the modules of a model while it is traced."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
+
+from dpnorm.detection.inputs import tensors_in
+from dpnorm.detection.isolation import Isolation, ModuleCall
+from dpnorm.detection.preserve import SavedState
+from dpnorm.detection.sampled import sampled_modules
+from dpnorm.detection.swap import moved_by_others
+from dpnorm.provenance import Mask, RecordTracer
+from dpnorm.provenance.tracer import location
+
+
+def gradient_reader(tracer: RecordTracer, into: list[Mask]) -> Callable[[Tensor], None]:
+    """A tensor hook that keeps the mask of the gradient that it sees."""
+
+    def read(gradient: Tensor) -> None:
+        with tracer.quietly():
+            into.append(tracer.table.read(gradient))
+
+    return read
+
+
+@contextmanager
+def module_hooks(
+    model: nn.Module, tracer: RecordTracer, result: Isolation, seed: int
+) -> Iterator[None]:
+    """Tells the tracer which module runs, and reads masks at the sampled ones."""
+    sampled = {id(module) for _, module in sampled_modules(model)}
+    watched = sampled | {id(m) for m in model.modules() if _owns_trainable(m)}
+    handles = []
+
+    def watch(path: str, module: nn.Module) -> None:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            tracer.modules.append(path)
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if tracer.modules:
+                tracer.modules.pop()
+            if path in tracer.excused and path not in result.batch_norms and output is not None:
+                with tracer.quietly(), _disable_current_modes():
+                    moved = moved_by_others(module, tensors_in((args, kwargs))[0], seed)
+                result.batch_norms[path] = moved
+            if id(module) in watched and torch.is_grad_enabled():  # checkpoints run again later
+                with tracer.quietly():
+                    given = tensors_in((args, kwargs))
+                    call = ModuleCall(
+                        path,
+                        module,
+                        result.first_bit,
+                        [tracer.table.read(tensor) for tensor in given],
+                        inner=id(module) not in sampled,
+                    )
+                result.calls.append(call)
+                for tensor in tensors_in(output):
+                    if tensor.requires_grad:
+                        with tracer.quietly():
+                            result.output_storages[tensor.untyped_storage()._cdata] = path
+                            tensor.register_hook(gradient_reader(tracer, call.gradients))
+                            if tensor.grad_fn is not None:
+                                edge = torch.autograd.graph.get_gradient_edge(tensor)
+                                result.edges.append(edge)
+
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
+
+    for path, module in model.named_modules():
+        watch(path, module)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def write_watch(
+    tracer: RecordTracer, state: SavedState, result: Isolation
+) -> Callable[[Tensor], None]:
+    """Saves parameters before they are written, and notes in-place operators on outputs."""
+
+    def watch(tensor: Tensor) -> None:
+        state.save_before_write(tensor)
+        path = result.output_storages.get(tensor.untyped_storage()._cdata)
+        if path is not None and tracer.phase == "forward":
+            result.in_place.setdefault(path, location())
+
+    return watch
+
+
+def _owns_trainable(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters(recurse=False))
