@@ -1,5 +1,6 @@
 """One operator call as a rule sees it: arguments by name, masks, and what came out."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,9 +30,8 @@ class Call:
         self.name: str = func._schema.name
         self.arguments = _by_name(func, args, kwargs)
         self.out: Any = None
-        self._before = {
-            id(tensor): tracer.table.read(tensor) for tensor in tensors_of(self.arguments)
-        }
+        self._inputs = tensors_of(self.arguments)
+        self._before = {id(tensor): tracer.table.read(tensor) for tensor in self._inputs}
 
     def __getitem__(self, name: str) -> Any:
         """An argument by its name in the operator's schema."""
@@ -60,7 +60,11 @@ class Call:
 
     def inputs(self) -> list[Tensor]:
         """Every tensor argument, those in lists too."""
-        return tensors_of(self.arguments)
+        return self._inputs
+
+    def written(self) -> list[Tensor]:
+        """The tensors that the operator's schema says it writes."""
+        return [t for name in _written(self.func) for t in tensors_of(self.arguments[name])]
 
     def read_arguments(self) -> list[str]:
         """The names of the arguments but for out=, which is written and not read."""
@@ -96,23 +100,42 @@ def tensors_of(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, dict):
-        return [tensor for item in value.values() for tensor in tensors_of(item)]
-    if isinstance(value, (list, tuple)):
-        return [tensor for item in value for tensor in tensors_of(item)]
-    return []
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    found = []
+    for item in value:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple, dict)):
+            found += tensors_of(item)
+    return found
+
+
+@functools.cache
+def _parameters(func: torch._ops.OpOverload) -> list[tuple[str, Any]]:
+    """Names and defaults of an operator's arguments; None where there is no default."""
+    return [
+        (argument.name, argument.default_value if argument.has_default_value() else None)
+        for argument in func._schema.arguments
+    ]
+
+
+@functools.cache
+def _written(func: torch._ops.OpOverload) -> list[str]:
+    """The names of the arguments that an operator writes."""
+    return [
+        argument.name
+        for argument in func._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
 
 
 def _by_name(
     func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    named = {}
-    for position, argument in enumerate(func._schema.arguments):
-        if position < len(args):
-            named[argument.name] = args[position]
-        elif argument.name in kwargs:
-            named[argument.name] = kwargs[argument.name]
-        elif argument.has_default_value():
-            named[argument.name] = argument.default_value
-        else:
-            named[argument.name] = None
+    named = dict(_parameters(func))
+    named.update(kwargs)
+    for (name, _), value in zip(_parameters(func), args, strict=False):
+        named[name] = value
     return named

@@ -6,6 +6,7 @@ that remains when they are cut to length 1, so that the cost of masks nearly dis
 never written in place: what a function returns may share memory with what it was given.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
 
+_FIRST, _ALL = slice(0, 1), slice(None)
 _SEVERAL = np.array([value.bit_count() > 1 for value in range(256)])
 
 
@@ -23,7 +25,12 @@ def clean(shape: Sequence[int]) -> Mask:
 
 def uniform(shape: Sequence[int], bits: int) -> Mask:
     """A mask with the same bits everywhere."""
-    return np.broadcast_to(np.uint8(bits), tuple(shape))
+    return _uniform(tuple(shape), bits)
+
+
+@functools.lru_cache(4096)
+def _uniform(shape: tuple[int, ...], bits: int) -> Mask:
+    return np.broadcast_to(np.uint8(bits), shape)
 
 
 def core(mask: Mask) -> Mask:
@@ -32,12 +39,9 @@ def core(mask: Mask) -> Mask:
     >>> core(np.broadcast_to(np.uint8([[1], [2]]), (2, 5))).shape
     (2, 1)
     """
-    return mask[
-        tuple(
-            slice(0, 1) if stride == 0 and size > 1 else slice(None)
-            for size, stride in zip(mask.shape, mask.strides, strict=True)
-        )
-    ]
+    if 0 not in mask.strides:
+        return mask
+    return mask[tuple([_FIRST if stride == 0 else _ALL for stride in mask.strides])]
 
 
 def broadcast(mask: Mask, shape: tuple[int, ...]) -> Mask:
@@ -50,7 +54,7 @@ def union(shape: Sequence[int], masks: Iterable[Mask]) -> Mask:
     result: Mask = np.uint8(0)  # type: ignore[assignment]
     for mask in masks:
         result = np.bitwise_or(result, core(mask))
-    return np.broadcast_to(result, tuple(shape))
+    return broadcast(result, tuple(shape))
 
 
 def reduce_or(mask: Mask, dims: int | Sequence[int], *, keepdim: bool = True) -> Mask:

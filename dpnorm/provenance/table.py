@@ -14,8 +14,9 @@ from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from dpnorm.provenance.masks import Mask, bits, clean, compress, core, uniform
+from dpnorm.provenance.masks import Mask, bits, broadcast, clean, compress, core, uniform
 
+_SWEEP = 500  # new entries between two looks for dead ones
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int, int]
@@ -47,6 +48,7 @@ class MaskTable:
 
     def __init__(self) -> None:
         self._entries: dict[int, Entry] = {}
+        self._made = 0  # entries since masks of dead storages were last dropped
 
     def read(self, tensor: Tensor) -> Mask:
         """The mask of a tensor, of its shape."""
@@ -62,10 +64,13 @@ class MaskTable:
 
     def write(self, tensor: Tensor, mask: Mask) -> None:
         """Replaces the mask of a tensor's elements; other elements of its storage keep theirs."""
-        mask = np.broadcast_to(mask, tuple(tensor.shape))
+        mask = broadcast(mask, tuple(tensor.shape))
         key, wanted = _key(tensor), geometry(tensor)
         entry = self._entries.get(key)
         if entry is None:
+            self._made += 1
+            if self._made == _SWEEP:
+                self._drop_dead_masks()
             reference = StorageWeakRef(tensor.untyped_storage())
             if _covers(tensor):
                 self._entries[key] = Entry(reference, wanted, mask)
@@ -117,6 +122,13 @@ class MaskTable:
             for key, entry in self._entries.items()
             if not entry.reference.expired() and (found := bits(entry.mask))
         }
+
+    def _drop_dead_masks(self) -> None:
+        """Frees the masks of storages that nothing uses; their addresses stay taken."""
+        self._made = 0
+        for entry in self._entries.values():
+            if entry.reference.expired():
+                entry.mask, entry.views = clean(()), {}
 
     def total(self, tensor: Tensor) -> int:
         """The bits of all elements of a tensor."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpnorm.provenance.call import Call, tensors_of
-from dpnorm.provenance.masks import Mask, any_mixed, bits, uniform
+from dpnorm.provenance.masks import Mask, any_mixed, bits, broadcast, uniform
 from dpnorm.provenance.placeholders import placeholder
 from dpnorm.provenance.registry import find_rule
 from dpnorm.provenance.rules.pointwise import pointwise
@@ -102,10 +102,10 @@ class RecordTracer(TorchDispatchMode):
         kwargs = kwargs or {}
         self.trace.operators += 1
         with self.quietly():
-            opaque = [t for t in tensors_of((args, kwargs)) if not is_traceable(t)]
-            call = None if opaque else Call(self, func, args, kwargs)
+            traceable = all(is_traceable(t) for t in tensors_of((args, kwargs)))
+            call = Call(self, func, args, kwargs) if traceable else None
             if call is not None:
-                written = _written(call)
+                written = call.written()
                 if func._schema.name not in _ALLOCATORS:
                     self._require_defined(call, written)
                 if self.on_write is not None:
@@ -234,7 +234,7 @@ class RecordTracer(TorchDispatchMode):
         self._note("unknown", name or call.func.name(), found)
         for tensor in outputs:
             self.table.write(tensor, uniform(tensor.shape, found))
-        for tensor in _written(call):
+        for tensor in call.written():
             self.table.write(tensor, uniform(tensor.shape, found))
 
     def _opaque(self, func: Any, given: Any, out: Any) -> None:
@@ -278,17 +278,7 @@ def _for_each(masks: Mask | Sequence[Mask] | None, outputs: list[Tensor]) -> lis
         listed *= len(outputs)
     if len(listed) != len(outputs):
         raise ValueError(f"{len(listed)} masks for {len(outputs)} outputs")
-    return [np.broadcast_to(m, tuple(t.shape)) for m, t in zip(listed, outputs, strict=True)]
-
-
-def _written(call: Call) -> list[Tensor]:
-    """The tensors that an operator's schema says it writes."""
-    return [
-        tensor
-        for argument in call.func._schema.arguments
-        if argument.alias_info is not None and argument.alias_info.is_write
-        for tensor in tensors_of(call.arguments[argument.name])
-    ]
+    return [broadcast(m, tuple(t.shape)) for m, t in zip(listed, outputs, strict=True)]
 
 
 def location() -> str:

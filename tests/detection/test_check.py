@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -185,3 +186,50 @@ def test_other_precisions_give_the_same_verdicts(dtype):
     safe = convolutional(nn.GroupNorm(2, 8)).to(dtype)
     assert check(coupled, X.to(dtype)).verdict == Verdict.REFUTED
     assert check(safe, X.to(dtype)).findings == ()
+
+
+class Bounded(nn.Module):
+    """Refuses values that pictures do not have."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        if x.abs().max() > 1:
+            raise ValueError("pixels lie between -1 and 1")
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("records", [3, 6])
+def test_a_model_that_refuses_wild_values_is_judged_with_values_of_its_batch(records):
+    pixels = torch.rand(records, 4) * 2 - 1
+    assert check(Bounded(nn.BatchNorm1d(4)), pixels).verdict == Verdict.REFUTED
+    coupled = nn.Sequential(Bounded(nn.Linear(4, 4)), Centred())
+    assert check(coupled, pixels).verdict == Verdict.REFUTED
+    assert check(Bounded(nn.Linear(4, 4)), pixels).verdict == Verdict.UNPROVEN  # DPN105
+
+
+def test_a_model_that_takes_only_its_own_records_is_not_proven():
+    own = torch.randn(3, 4)
+
+    class Only(nn.Linear):
+        def forward(self, x):
+            if not np.array_equal(x.detach().numpy(), own.numpy()):
+                raise ValueError("strangers")
+            return super().forward(x)
+
+    assert check(Only(4, 4), own).verdict == Verdict.UNPROVEN
+
+
+def test_a_loss_of_probabilities_is_probed_with_probabilities():
+    model = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid(), nn.Flatten(0))
+    targets = torch.tensor([0.0, 1.0, 1.0])
+
+    def weighted(p, t):
+        return F.binary_cross_entropy(p, t, weight=1 / (t.sum() + t))
+
+    x = torch.randn(3, 4)
+    assert check(model, x, targets=targets, criterion=weighted).verdict == Verdict.REFUTED
+    plain = check(model, x, targets=targets, criterion=F.binary_cross_entropy)
+    assert plain.verdict == Verdict.PROVEN

@@ -1,0 +1,160 @@
+"""Modules and custom functions in which one record moves another, or state that is kept."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.detection.zoo.case import Case, Wrapped, Zoo, flat, four, sequence
+
+ZOO = Zoo()
+
+
+class MixingBackward(torch.autograd.Function):
+    """Leaves the forward pass alone and mixes gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad - grad.mean(0)
+
+
+class MixingForward(torch.autograd.Function):
+    """Mixes in a custom forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+@ZOO.function("custom forward")
+def _(x: Tensor) -> Tensor:
+    return MixingForward.apply(x)
+
+
+@ZOO.function("vmap over features")
+def _(x: Tensor) -> Tensor:
+    return torch.func.vmap(lambda column: column - column.mean(), 1, 1)(x)
+
+
+@ZOO.function("checkpointed")
+def _(x: Tensor) -> Tensor:
+    from torch.utils.checkpoint import checkpoint
+
+    return checkpoint(lambda y: y - y.mean(0), x, use_reentrant=False)
+
+
+@ZOO.module("memory of the last batch")
+class Memory(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.last = nn.Linear(8, 8), torch.zeros(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x) + self.last
+        self.last = x.detach().mean(0)
+        return x
+
+
+@ZOO.module("running mean in a buffer, outputs per record")
+class Observer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.register_buffer("seen", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.mul_(0.9).add_(0.1 * x.mean(0))
+        return self.linear(x)
+
+
+@ZOO.module("a codebook moved by the data")
+class Codebook(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.codes = nn.Parameter(torch.randn(3, 8), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        with torch.no_grad():
+            self.codes[torch.cdist(x, self.codes).argmin(1)] += 0.1
+        return x
+
+
+@ZOO.module("batch_first forgotten in attention", sequence)
+class WrongAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+@ZOO.module("batch_first forgotten in an LSTM", sequence)
+class WrongRecurrence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]
+
+
+@ZOO.module("keeps every output", four)
+class Hoarder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.outputs = nn.Linear(8, 8), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.outputs.append(self.linear(x).detach())
+        return self.linear(x)
+
+
+@ZOO.module("mixes gradients below a parameter of its own", four)
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.gain = nn.Linear(8, 8), nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * MixingBackward.apply(self.linear(x))
+
+
+@ZOO.module("an object as output", four)
+class Wordless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        x = self.linear(x)
+        return SimpleNamespace(logits=x - x.mean(0))
+
+
+@ZOO.module("a forward hook that centres")
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[0].register_forward_hook(lambda module, args, out: out - out.mean(0))
+    return model
+
+
+@ZOO.function("gradients mixed in a large batch only")
+def _(x: Tensor) -> Tensor:
+    return MixingBackward.apply(x) if len(x) > 4 else x
+
+
+ZOO["custom backward"] = Case(
+    lambda: Wrapped(MixingBackward.apply), lambda: flat(), lambda o, t: F.mse_loss(o, t), flat
+)
