@@ -23,6 +23,7 @@ _PUBLIC = {
     "TrainConfig": "dpnorm.training",
     "TrainedModel": "dpnorm.training",
     "PrivacyConfig": "dpnorm.privacy",
+    "PrivacyEngine": "dpnorm.privacy",
     "PrivacyStatement": "dpnorm.privacy",
     "DpnormError": "dpnorm.errors",
 }

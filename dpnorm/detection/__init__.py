@@ -2,7 +2,9 @@
 
 from dpnorm.detection.check import UNDECIDED, check
 from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict
+from dpnorm.detection.row_plan import unit_of
 from dpnorm.detection.rules import Rule, rule, rules
+from dpnorm.detection.sampled import sampled_modules
 from dpnorm.detection.sensitivity import Sensitivity, sensitivity
 
 __all__ = [
@@ -10,7 +12,9 @@ __all__ = [
     "check",
     "rule",
     "rules",
+    "sampled_modules",
     "sensitivity",
+    "unit_of",
     "Finding",
     "LayerVerdict",
     "Report",

@@ -16,6 +16,7 @@ from dpnorm.detection.movement import rounding
 from dpnorm.detection.preserve import SavedState, preserved
 from dpnorm.detection.probes import batch_norm_findings, probe
 from dpnorm.detection.report import Finding, LayerVerdict, Report, Verdict, finding
+from dpnorm.detection.row_plan import row_plan
 from dpnorm.detection.source import source_location
 from dpnorm.detection.steps import trace_two_steps
 from dpnorm.detection.swap import Exchange
@@ -218,6 +219,7 @@ def _report(
         model=type(model).__name__,
         loss=loss,
         seed=seed,
+        rows=row_plan(isolation),
     )
 
 

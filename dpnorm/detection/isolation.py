@@ -16,7 +16,8 @@ RECORDS = 4  # bits for one batch; two batches in a row have fresh ones
 class ModuleCall:
     """What one call of a module took and what gradients came back, as masks.
 
-    `inner` modules own parameters but stand below one that Opacus differentiates whole.
+    `inner` modules own parameters but stand below one that Opacus differentiates whole; a
+    `container` owns none itself, and could be differentiated whole.
     """
 
     path: str
@@ -24,6 +25,7 @@ class ModuleCall:
     first_bit: int
     activations: list[Mask]
     inner: bool = False
+    container: bool = False
     gradients: list[Mask] = field(default_factory=list)
 
 

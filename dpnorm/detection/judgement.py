@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpnorm.detection.isolation import Isolation, ModuleCall, OutputMasks, record_bits, row_bits
+from dpnorm.detection.row_plan import row_plan, unit_of
 from dpnorm.provenance import Event, Mask
 from dpnorm.provenance.masks import any_mixed, bits
 
@@ -151,7 +152,10 @@ def _output_gradients(isolation: Isolation, *, judged_loss: bool) -> Iterator[Do
 def _rows(isolation: Isolation) -> Iterator[Doubt]:
     """Rows at the modules that Opacus samples."""
     forward_mixed = any(any_mixed(m) for o in isolation.outputs for m in o.outputs if m.ndim)
+    plan = row_plan(isolation)
     for call in isolation.calls:
+        if call.container:
+            continue
         kind = _row_kind(call, isolation.records)
         if call.inner and not (
             kind == "mixed"
@@ -162,24 +166,33 @@ def _rows(isolation: Isolation) -> Iterator[Doubt]:
         if kind == "mixed" and not forward_mixed:
             elements = any(any_mixed(m) for m in call.activations + call.gradients)
             if elements and not any(bits(m) for m in call.activations):
+                unit = unit_of(call.path, plan)
                 yield Doubt(
                     "DPN502",
                     call.path,
-                    "it runs on no record, and one result serves all: Opacus has no gradient of "
-                    "one record for it",
+                    "it runs on no record, and one result serves all: it has no gradient of one "
+                    f"record{_unless(unit)}",
+                    fatal=unit is None,
                 )
             elif elements:
                 event = _first_mixing(isolation, "forward") or _first_mixing(isolation, "backward")
                 where = event.location if event else ""
                 yield Doubt("DPN102", call.path, "its rows mix records", where)
             else:
+                unit = unit_of(call.path, plan)
                 yield Doubt(
                     "DPN502",
                     call.path,
-                    "the rows that Opacus samples here each hold values of several records",
+                    "the rows that Opacus samples here each hold values of several records"
+                    + _unless(unit),
+                    fatal=unit is None,
                 )
         elif kind == "folded":
             yield Doubt("DPN503", call.path, "several rows belong to one record", fatal=False)
+
+
+def _unless(unit: str | None) -> str:
+    return "" if unit is None else f", unless {unit or 'the model'} is run record by record"
 
 
 def _row_kind(call: ModuleCall, records: int) -> str:

@@ -1,10 +1,12 @@
 """What check returns: a verdict, its findings, and a verdict for each layer."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from dpnorm.detection.rules import rule
+from dpnorm.gradients import Rows
 
 
 class Verdict(StrEnum):
@@ -63,6 +65,8 @@ class Report:
         model: the model's class.
         loss: how the loss was judged, in words.
         seed: of the random records that the probes used; the same seed gives the same witnesses.
+        rows: which rows of a module belong to which record, by path, where that is known: what an
+            engine needs to put a record's gradient together.
     """
 
     verdict: Verdict
@@ -72,6 +76,7 @@ class Report:
     model: str
     loss: str
     seed: int
+    rows: Mapping[str, Rows] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -100,7 +105,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
-        return asdict(self) | {"ok": self.ok, "summary": self.summary()}
+        plain = asdict(replace(self, rows={}))
+        del plain["rows"]
+        return plain | {"ok": self.ok, "summary": self.summary()}
 
     def render(self, form: str = "table") -> str:
         """The report as text: "table", "concise", "json", "sarif", "markdown" or "github"."""

@@ -33,7 +33,13 @@ def module_hooks(
 ) -> Iterator[None]:
     """Tells the tracer which module runs, and reads masks at the sampled ones."""
     sampled = {id(module) for _, module in sampled_modules(model)}
-    watched = sampled | {id(m) for m in model.modules() if _owns_trainable(m)}
+    owners = {id(m) for m in model.modules() if _owns_trainable(m)}
+    containers = {
+        id(m)
+        for m in model.modules()
+        if id(m) not in owners | sampled and any(id(inside) in owners for inside in m.modules())
+    }
+    watched = sampled | owners | containers
     handles = []
 
     def watch(path: str, module: nn.Module) -> None:
@@ -55,14 +61,17 @@ def module_hooks(
                         module,
                         result.first_bit,
                         [tracer.table.read(tensor) for tensor in given],
-                        inner=id(module) not in sampled,
+                        inner=id(module) in owners - sampled,
+                        container=id(module) in containers,
                     )
                 result.calls.append(call)
                 for tensor in tensors_in(output):
                     if tensor.requires_grad:
                         with tracer.quietly():
-                            result.output_storages[tensor.untyped_storage()._cdata] = path
                             tensor.register_hook(gradient_reader(tracer, call.gradients))
+                            if call.container:
+                                continue
+                            result.output_storages[tensor.untyped_storage()._cdata] = path
                             if tensor.grad_fn is not None:
                                 edge = torch.autograd.graph.get_gradient_edge(tensor)
                                 result.edges.append(edge)

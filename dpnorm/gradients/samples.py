@@ -1,77 +1,81 @@
-"""One gradient a record for every parameter, from captured activations and output gradients."""
+"""One gradient a record for every parameter of a module, from what a hook has captured."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from opacus.grad_sample import GradSampleModule
-from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dpnorm.errors import InputError
-from dpnorm.gradients.capture import Capture, captured
+from dpnorm.gradients.functional import functional_gradients
+from dpnorm.gradients.rows import Rows
+
+Sampler = Callable[[Any, list[Tensor], Tensor], dict[nn.Parameter, Tensor]]
+
+# Opacus's samplers of these sum over every dimension between the first and the features
+_ANY_DIMENSIONS = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
 
 
-def per_record_gradients(
-    model: nn.Module,
-    run: Callable[[], Any],
-    loss_of: Callable[[Any], Tensor],
-    modules: list[tuple[str, nn.Module]],
-    *,
+def record_gradients(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    gradient: Tensor,
     records: int,
-    loss_reduction: Literal["mean", "sum"] = "mean",
+    rows: Rows,
+    *,
+    functional: bool = False,
+    output: int = 0,
 ) -> dict[nn.Parameter, Tensor]:
-    """The gradients that Opacus's samplers compute: (records, *shape) by parameter.
+    """Each record's gradient of the module's trainable parameters: (records, *shape) tensors.
 
-    Where Opacus has no sampler because the layer couples records, as an active BatchNorm does, a
-    record's gradient is its row's part of the batch gradient.
+    By Opacus's sampler of the module's class where there is one; rows of a record are put together.
+    A BatchNorm has no such gradient where it uses its batch; its row's part of the batch gradient
+    is given.
 
     Args:
-        model: in the modes in which it is to be differentiated; its `.grad` is not touched.
-        run: runs the model and returns its output.
-        loss_of: the scalar loss of that output.
-        modules: the modules that own the parameters, by path.
-        records: rows of the batch.
-        loss_reduction: "mean" multiplies the gradients by the number of records, as Opacus does.
-
-    Raises:
-        InputError: a module's rows are not the records, so that there is no such gradient.
+        module: that ran.
+        args: its arguments, as they were then.
+        kwargs: its keyword arguments.
+        gradient: (rows, ...), of the loss with respect to its output.
+        records: how many.
+        rows: which row belongs to which record.
+        functional: run the module again record by record, whatever its class.
+        output: which of the module's output tensors the gradient belongs to.
     """
-    scale = records if loss_reduction == "mean" else 1
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with torch.enable_grad(), captured(modules) as calls:
-        loss = loss_of(run())
-        torch.autograd.grad(loss, parameters, allow_unused=True)
-    found: dict[nn.Parameter, Tensor] = {}
-    for call in calls:
-        if call.gradient is None:
-            continue
-        if len(call.gradient) != records:
-            raise InputError(
-                f"{call.path or 'the model'} has {len(call.gradient)} rows for {records} records: "
-                "its rows are not the records (DPN503)"
-            )
-        for parameter, gradient in _sampled(call, call.gradient * scale).items():
-            if parameter.requires_grad:
-                before = found.get(parameter)
-                found[parameter] = gradient if before is None else before + gradient
-    return found
-
-
-def _sampled(call: Capture, backprops: Tensor) -> dict[nn.Parameter, Tensor]:
-    module = call.module
+    if not records:
+        return {p: p.new_zeros((0, *p.shape)) for p in module.parameters() if p.requires_grad}
     if isinstance(module, _BatchNorm):
-        return _batch_norm_rows(module, call.activations[0], backprops)
-    sampler = GradSampleModule.GRAD_SAMPLERS.get(type(module))
-    if sampler is not None:
-        return sampler(module, call.activations, backprops)
-    prepare_layer(module, batch_first=True)
-    try:
-        return ft_compute_per_sample_gradient(module, call.activations, backprops)
-    finally:
-        del module.ft_compute_sample_grad
+        found = _batch_norm_rows(module, args[0], gradient)
+        return {p: rows.grouped(g, records).sum(1) for p, g in found.items() if p.requires_grad}
+    sampler = None if functional else _sampler(module)
+    if sampler is None or kwargs or not all(isinstance(a, Tensor) for a in args):
+        return functional_gradients(module, args, kwargs, gradient, records, rows, output)
+    given = [tensor.detach() for tensor in args]
+    if not rows.folded and len(gradient) == records:
+        found = sampler(module, given, gradient)
+    elif type(module) in _ANY_DIMENSIONS:
+        given = [rows.grouped(tensor, records) for tensor in given]
+        found = sampler(module, given, rows.grouped(gradient, records))
+    else:
+        found = sampler(module, given, gradient)
+        found = {p: rows.grouped(g, records).sum(1) for p, g in found.items()}
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        found[cast(nn.Parameter, module.weight)][:, module.padding_idx] = (
+            0  # a constant, which Opacus's sampler moves
+        )
+    return {p: g for p, g in found.items() if p.requires_grad}
+
+
+def _sampler(module: nn.Module) -> Sampler | None:
+    """Opacus's sampler of the module's class, but where it would be wrong or fail."""
+    if isinstance(module, nn.LayerNorm) and module.bias is None:
+        return None
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return None
+    return GradSampleModule.GRAD_SAMPLERS.get(type(module))
 
 
 def _batch_norm_rows(
@@ -80,7 +84,7 @@ def _batch_norm_rows(
     """Each row's part of a BatchNorm's gradient: sums of g * x_hat and of g, (N, C) each."""
     batch = module.training or module.running_mean is None
     normalized = F.batch_norm(
-        x,
+        x.detach(),
         None if batch else module.running_mean,
         None if batch else module.running_var,
         training=batch,

@@ -1,27 +1,24 @@
 """DP-SGD through Opacus: Poisson batches, clipped per-sample gradients, accounted noise."""
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
-from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from torch import nn
 
 from dpnorm.data import Records
-from dpnorm.detection import Report
-from dpnorm.errors import RefusedError
 from dpnorm.privacy import (
     PrivacyConfig,
     PrivacyStatement,
     epsilon_spent,
+    hooks_for,
     noise_for,
     poisson_batches,
+    require_consistent,
 )
 from dpnorm.training.config import TrainConfig, set_rate
-from dpnorm.training.judge import judge
+from dpnorm.training.judge import judge, random_records
 
 
 class PrivateStepper:
@@ -36,8 +33,9 @@ class PrivateStepper:
     def __init__(
         self, model: nn.Module, records: Records, config: TrainConfig, privacy: PrivacyConfig
     ) -> None:
-        self._report = judge(model, tuple(records.x.shape[1:]), allow=privacy.allow)
-        _require_one_gradient_a_record(self._report)
+        shape = tuple(records.x.shape[1:])
+        self._report = judge(model, shape, allow=privacy.allow)
+        require_consistent(model, self._report.rows, random_records(model, shape), exact=False)
         self._records = records
         self._privacy = privacy
         self._config = config
@@ -61,7 +59,7 @@ class PrivateStepper:
             sampling.manual_seed(privacy.seed)
             noise.manual_seed(privacy.seed + 1)
         self._batches = poisson_batches(len(records), self._rate, self._steps, sampling)
-        self._model = _with_per_sample_gradients(model)
+        self._model = hooks_for(model, self._report.rows)
         self._optimizer = DPOptimizer(
             config.build_optimizer(self._model),
             noise_multiplier=self._noise,
@@ -82,10 +80,7 @@ class PrivateStepper:
                 x = self._records.x[index].to(self._device)
                 y = self._records.y[index].to(self._device)
                 loss = F.cross_entropy(self._model(x), y)
-                with warnings.catch_warnings():
-                    # the first layer's input needs no gradient, and its hook says so each time
-                    warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
-                    loss.backward()
+                loss.backward()
                 total += loss.item() * len(index)
                 drawn += len(index)
             else:
@@ -98,11 +93,9 @@ class PrivateStepper:
     def finish(self) -> nn.Module:
         """The plain model again: Opacus's hooks and attributes are taken off."""
         model = self._model._module
-        self._model.remove_hooks()
+        self._model.cleanup()
         for parameter in model.parameters():
-            for name in ("grad_sample", "summed_grad", "_forward_counter"):
-                if hasattr(parameter, name):
-                    delattr(parameter, name)
+            parameter.__dict__.pop("summed_grad", None)
         return model
 
     def statement(self) -> PrivacyStatement:
@@ -130,21 +123,3 @@ class PrivateStepper:
             ),
             isolation=self._report.summary(),
         )
-
-
-def _require_one_gradient_a_record(report: Report) -> None:
-    """Refuses what is isolated and yet would be clipped row by row instead of record by record."""
-    for found in report.findings:
-        if found.code in ("DPN502", "DPN503"):
-            raise RefusedError(
-                f"refused: Opacus would not clip records in {found.path or 'the model'} "
-                f"({found.code}): {found.message}. {found.remedy}"
-            )
-
-
-def _with_per_sample_gradients(model: nn.Module) -> GradSampleModule:
-    errors = ModuleValidator.validate(model) or GradSampleModule.validate(model)
-    if errors:
-        reason = " ".join(str(errors[0]).split())
-        raise RefusedError(f"refused: Opacus has no per-sample gradients for this model: {reason}")
-    return GradSampleModule(model)

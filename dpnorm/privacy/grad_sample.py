@@ -1,0 +1,244 @@
+"""Opacus's gradient-sampling modules with one gradient a record instead of one a row.
+
+Output gradients come from tensor hooks, so that in-place operations in the model do no harm.
+Modules without a sampler are run again record by record, with their buffers as constants; rows that
+a module folds into the batch are put together before anything is clipped.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample.grad_sample_module import GradSampleHooks
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+    GradSampleHooksFastGradientClipping,
+    GradSampleModuleFastGradientClipping,
+)
+from torch import Tensor, nn
+
+from dpnorm.errors import InputError, unknown_name
+from dpnorm.gradients import Rows
+from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
+
+
+class _OneGradientARecord(GradSampleHooks):
+    """What both of Opacus's hook classes get in place of their own hooks."""
+
+    def __init__(self, m: nn.Module, *, rows: Mapping[str, Rows], **options: Any) -> None:
+        object.__setattr__(self, "_rows", dict(rows))  # asked for while nn.Module is not set up
+        super().__init__(m, **options)
+
+    @classmethod
+    def validate(cls, module: nn.Module, *, strict: bool = False) -> list[NotImplementedError]:
+        """Buffers are constants here, and what writes them is refused by `check`."""
+        return []
+
+    def add_hooks(
+        self,
+        *,
+        loss_reduction: str = "mean",
+        batch_first: bool = True,
+        force_functorch: bool = False,
+    ) -> None:
+        """Adds hooks: arguments in the forward pass, output gradients by tensor hooks."""
+        if hasattr(self._module, "autograd_grad_sample_hooks"):
+            raise InputError("the model has per-sample gradient hooks already: remove them first")
+        if not batch_first:
+            raise InputError("batch_first=False is not supported: put the batch first")
+        self.autograd_grad_sample_hooks: list[Any] = []
+        self._module.autograd_grad_sample_hooks = self.autograd_grad_sample_hooks
+        self._records = 0
+        self._scaled_by_records = loss_reduction == "mean"
+        self._uses: Counter[nn.Parameter] = Counter()
+        self._in_backward = False
+        self._recomputing = False
+        self._watch_batches()
+        for unit in units(self._module, self._rows):
+            self._watch(replace(unit, functional=unit.functional or force_functorch))
+        self.enable_hooks()
+
+    def _watch_batches(self) -> None:
+        def start(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if not self._listens():
+                return
+            tensors = tensors_of((args, kwargs))
+            if tensors:
+                self._records = len(tensors[0])
+            if self._in_backward:  # the last backward pass raised before its end
+                self._in_backward = False
+                self._uses.clear()
+                for parameter in self._trainable():
+                    parameter.__dict__.pop("_current_grad_sample", None)
+
+        handle = self._module.register_forward_pre_hook(start, with_kwargs=True)
+        self.autograd_grad_sample_hooks.append(handle)
+
+    def _watch(self, unit: Unit) -> None:
+        waiting: list[Arguments] = []
+
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if self._listens():
+                waiting.append(Arguments.kept(args, kwargs, clone=unit.functional))
+
+        def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if not self._listens() or not waiting:
+                return
+            given, records = waiting.pop(), self._records
+            outputs = tensors_of(output)
+            if any(out.requires_grad for out in outputs):
+                self._uses.update(p for p in unit.module.parameters() if p.requires_grad)
+            for index, out in enumerate(outputs):
+                if out.requires_grad:
+                    out.register_hook(partial(self._arrived, unit, given, records, index))
+
+        handles = self.autograd_grad_sample_hooks
+        handles.append(unit.module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(unit.module.register_forward_hook(after, with_kwargs=True))
+
+    def _listens(self) -> bool:
+        active = self.hooks_enabled and self._module.training and not self._recomputing
+        return bool(active and torch.is_grad_enabled())
+
+    def _arrived(
+        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+    ) -> None:
+        """An output's gradient is there: each record's part of it goes to the parameters."""
+        if not self.hooks_enabled:
+            return
+        if not self._in_backward:
+            self._in_backward = True
+            torch.autograd.Variable._execution_engine.queue_callback(self._end_backward)
+        scale = records if self._scaled_by_records else 1
+        self._recomputing = True
+        try:
+            self._sample(unit, given, records, output, gradient.detach() * scale)
+        finally:
+            self._recomputing = False
+
+    def _sample(
+        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+    ) -> None:
+        for parameter, own in unit.gradients(given, gradient, records, output).items():
+            before = parameter.__dict__.get("_current_grad_sample")
+            total = own if before is None else before + own
+            parameter._current_grad_sample = total  # type: ignore[attr-defined]
+
+    def _end_backward(self) -> None:
+        """Once a backward pass is over, what every parameter got is one batch's gradients."""
+        self._in_backward = False
+        self._uses.clear()
+        for parameter in self._trainable():
+            own = parameter.__dict__.pop("_current_grad_sample", None)
+            self._finish(parameter, own)
+
+    def _finish(self, parameter: nn.Parameter, own: Tensor | None) -> None:
+        if own is None:  # no record moved it
+            own = parameter.new_zeros((self._records, *parameter.shape))
+        before = parameter.grad_sample  # type: ignore[attr-defined]
+        if before is None:
+            parameter.grad_sample = own  # type: ignore[attr-defined]
+            return
+        if not self.grad_accumulation_allowed:
+            raise InputError(
+                "a second backward pass came before optimizer.step(): under Poisson sampling each "
+                "batch is one step (or take opacus's BatchMemoryManager)"
+            )
+        listed = before if isinstance(before, list) else [before]
+        parameter.grad_sample = [*listed, own]  # type: ignore[attr-defined]
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [p for p in self._module.parameters() if p.requires_grad]
+
+
+class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
+    """Ghost clipping: the norm of a record's gradient, without the gradient where it can be."""
+
+    def _sample(
+        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+    ) -> None:
+        if not (self._is_plain_linear(unit) and records):
+            super()._sample(unit, given, records, output, gradient)
+            return
+        (x,), _ = given.unchanged(unit.path)
+        x = unit.rows.grouped(x, records).flatten(1, -2)
+        gradient = unit.rows.grouped(gradient, records).flatten(1, -2)
+        norms = self.NORM_SAMPLERS[nn.Linear](unit.module, [x], gradient)
+        for parameter, norm in norms.items():
+            if parameter.requires_grad:
+                parameter._current_norm = norm
+
+    def _is_plain_linear(self, unit: Unit) -> bool:
+        """Whether a linear layer was used once, so that its norm needs no gradient."""
+        own = [p for p in unit.module.parameters() if p.requires_grad]
+        once = all(self._uses[parameter] == 1 for parameter in own)
+        plain = type(unit.module) is nn.Linear and not unit.functional
+        return self.use_ghost_clipping and plain and once
+
+    def _finish(self, parameter: nn.Parameter, own: Tensor | None) -> None:
+        norm = parameter.__dict__.pop("_current_norm", None)
+        if norm is None:
+            norm = parameter.new_zeros(self._records)
+            norm = norm if own is None else own.flatten(1).norm(2, dim=1)
+        parameter._norm_sample = norm  # type: ignore[attr-defined]
+
+
+class RecordGradSampleHooks(_OneGradientARecord):
+    """Opacus's GradSampleHooks with one gradient a record; see `hooks_for`."""
+
+
+class RecordGradSampleModule(_OneGradientARecord, GradSampleModule):
+    """Opacus's GradSampleModule with one gradient a record; see `hooks_for`."""
+
+
+class RecordGhostHooks(_OneNormARecord):
+    """Opacus's ghost-clipping hooks with one norm a record; see `hooks_for`."""
+
+
+class RecordGhostModule(_OneNormARecord, GradSampleModuleFastGradientClipping):
+    """Opacus's ghost-clipping module with one norm a record; see `hooks_for`."""
+
+
+_CLASSES: dict[tuple[str, bool], type[_OneGradientARecord]] = {
+    ("hooks", True): RecordGradSampleModule,
+    ("functorch", True): RecordGradSampleModule,
+    ("ghost", True): RecordGhostModule,
+    ("hooks", False): RecordGradSampleHooks,
+    ("functorch", False): RecordGradSampleHooks,
+    ("ghost", False): RecordGhostHooks,
+}
+MODES = ("hooks", "functorch", "ghost")
+
+
+def hooks_for(
+    model: nn.Module,
+    rows: Mapping[str, Rows],
+    *,
+    mode: str = "hooks",
+    wrap_model: bool = True,
+    loss_reduction: str = "mean",
+    **options: Any,
+) -> Any:
+    """The model with one gradient a record in `grad_sample` of every trainable parameter.
+
+    Args:
+        model: that `check` has judged, in training mode.
+        rows: of the report (`Report.rows`).
+        mode: "hooks" takes Opacus's samplers where there are some, "functorch" none, "ghost" only
+            norms, for Opacus's ghost clipping.
+        wrap_model: return a module around the model; else an object that holds the hooks.
+        loss_reduction: "mean" or "sum", that of the loss.
+        options: of Opacus's class, such as max_grad_norm in mode "ghost".
+
+    Raises:
+        InputError: an unknown mode.
+        RefusedError: a parameter has no gradient of one record.
+    """
+    if mode not in MODES:
+        raise unknown_name("grad_sample_mode", mode, MODES)
+    if mode == "functorch":
+        options["force_functorch"] = True
+    return _CLASSES[mode, wrap_model](model, rows=rows, loss_reduction=loss_reduction, **options)

@@ -1,0 +1,224 @@
+"""The engine against Opacus's own, and what it refuses."""
+
+import copy
+
+import opacus
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import dpnorm
+from dpnorm.errors import InputError, RefusedError
+from tests.privacy.test_grad_sample import Block, Windows, head
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+MODES = ("hooks", "functorch", "ghost", "ew")
+
+
+def plain():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
+    )
+
+
+def loader(*shape, records=24, batch=8):
+    torch.manual_seed(1)
+    data = TensorDataset(torch.randn(records, *shape), torch.arange(records) % 3)
+    return DataLoader(data, batch_size=batch)
+
+
+def private(engine, model, data, *, mode="hooks", noise=0.0, **options):
+    made = engine.make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+        data_loader=data,
+        noise_multiplier=noise,
+        max_grad_norm=0.5,
+        criterion=nn.CrossEntropyLoss(),
+        grad_sample_mode=mode,
+        poisson_sampling=False,
+        **options,
+    )
+    return made[0], made[1], made[2] if mode == "ghost" else nn.CrossEntropyLoss()
+
+
+def stepped(engine, model, data, *, mode):
+    wrapped, optimizer, criterion = private(engine, model, data, mode=mode)
+    x, y = next(iter(data))
+    optimizer.zero_grad()
+    criterion(wrapped(x), y).backward()
+    optimizer.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def by_hand(model, x, y, *, clip):
+    """One clipped step, record by record."""
+    model = copy.deepcopy(model)
+    parameters = list(model.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    for i in range(len(x)):
+        g = torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), parameters)
+        norm = sum(part.square().sum() for part in g).sqrt()
+        for sum_, part in zip(total, g, strict=True):
+            sum_ += part * (clip / (norm + 1e-6)).clamp(max=1.0)
+    return [p.detach() - s / len(x) for p, s in zip(parameters, total, strict=True)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_is_the_one_that_opacus_takes(mode):
+    data = loader(4, 5, 5)
+    ours = stepped(dpnorm.PrivacyEngine(), plain(), data, mode=mode)
+    theirs = stepped(opacus.PrivacyEngine(), plain(), data, mode=mode)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize(
+    ("build", "shape"), [(lambda: head(Block()), (4, 5, 5)), (Windows, (4, 6))]
+)
+def test_what_opacus_cannot_train_takes_the_step_of_its_records(build, shape, mode):
+    torch.manual_seed(0)
+    model, data = build(), loader(*shape)
+    x, y = next(iter(data))
+    expected = by_hand(model, x, y, clip=0.5)
+    found = stepped(dpnorm.PrivacyEngine(), model, data, mode=mode)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_expanded_weights_are_refused_where_rows_are_folded():
+    with pytest.raises(RefusedError, match=r"mode 'ew'.*grad_sample_mode='hooks'"):
+        private(dpnorm.PrivacyEngine(), Windows(), loader(4, 6), mode="ew")
+
+
+def test_batch_norm_is_refused_and_allowed_only_in_so_many_words():
+    model = head(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    engine = dpnorm.PrivacyEngine()
+    with pytest.raises(RefusedError, match=r"refuted.*DPN101"):
+        private(engine, model, loader(4, 5, 5))
+    private(engine, model, loader(4, 5, 5), allow="refuted")
+    assert not engine.statement(1e-5).is_sound
+
+
+def test_a_layer_that_was_proven_in_evaluation_may_not_be_trained():
+    model = head(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4).eval())
+    wrapped, _, _ = private(dpnorm.PrivacyEngine(), model, loader(4, 5, 5))
+    x = torch.randn(3, 4, 5, 5)
+    wrapped(x)
+    wrapped.train()
+    with pytest.raises(RefusedError, match=r"1 was in evaluation mode.*frozen"):
+        wrapped(x)
+
+
+def test_a_parameter_outside_its_module_is_refused_since_ghost_norms_would_miss_it():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.lin(x) + 10 * F.linear(x, self.lin.weight)
+
+    for mode in ("hooks", "ghost"):
+        with pytest.raises(RefusedError, match=r"do not add up.*lin.weight"):
+            private(dpnorm.PrivacyEngine(), Twice(), loader(4), mode=mode)
+
+
+def test_dropout_that_is_drawn_anew_is_refused_under_ghost_clipping():
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.drop = nn.Parameter(torch.ones(4)), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop(x * self.scale)
+
+    model = nn.Sequential(nn.Linear(4, 4), Scaled(), nn.Linear(4, 3))
+    private(dpnorm.PrivacyEngine(), copy.deepcopy(model), loader(4))
+    with pytest.raises(RefusedError, match="do not add up"):
+        private(dpnorm.PrivacyEngine(), model, loader(4), mode="ghost")
+
+
+def test_poisson_batches_are_accounted_as_they_are_drawn_and_fixed_ones_without_amplification():
+    spent = {}
+    for poisson in (True, False):
+        engine = dpnorm.PrivacyEngine(accountant="rdp")
+        model = plain()
+        wrapped, optimizer, data = engine.make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            data_loader=loader(4, 5, 5),
+            noise_multiplier=2.0,
+            max_grad_norm=1.0,
+            poisson_sampling=poisson,
+        )
+        for x, y in data:
+            optimizer.zero_grad()
+            F.cross_entropy(wrapped(x), y).backward()
+            optimizer.step()
+        statement = engine.statement(1e-5)
+        assert statement.steps == 3
+        assert "loss not judged" in statement.isolation
+        assert statement.sampling_rate == pytest.approx(1 / 3 if poisson else 1.0)
+        spent[poisson] = statement.epsilon
+    from dpnorm.privacy import epsilon_spent
+
+    for poisson, rate in ((True, 1 / 3), (False, 1.0)):
+        expected = epsilon_spent(
+            noise_multiplier=2.0, sampling_rate=rate, steps=3, delta=1e-5, accountant="rdp"
+        )
+        assert spent[poisson] == pytest.approx(expected)
+
+
+def test_the_noise_for_a_target_epsilon_reaches_it():
+    engine = dpnorm.PrivacyEngine()
+    model = plain()
+    wrapped, optimizer, data = engine.make_private_with_epsilon(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        data_loader=loader(4, 5, 5),
+        criterion=nn.CrossEntropyLoss(),
+        target_epsilon=3.0,
+        target_delta=1e-3,
+        epochs=2,
+        max_grad_norm=1.0,
+    )
+    for _ in range(2):
+        for x, y in data:
+            optimizer.zero_grad()
+            F.cross_entropy(wrapped(x), y).backward()
+            optimizer.step()
+    statement = engine.statement()
+    assert 2.9 < statement.epsilon <= 3.0
+    assert statement.is_sound
+    assert "judged as a mean" in statement.isolation
+
+
+def test_a_loss_that_couples_is_refused_where_the_criterion_is_given():
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([0.1, 1.0, 5.0]))
+    model = plain()
+    with pytest.raises(RefusedError, match="DPN30"):
+        dpnorm.PrivacyEngine().make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            data_loader=loader(4, 5, 5),
+            noise_multiplier=1.0,
+            max_grad_norm=1.0,
+            criterion=weighted,
+        )
+
+
+def test_wrong_use_is_one_clear_error():
+    with pytest.raises(InputError, match="gdp"):
+        dpnorm.PrivacyEngine(accountant="gdp")
+    engine = dpnorm.PrivacyEngine()
+    with pytest.raises(InputError, match="make_private first"):
+        engine.statement(1e-5)
+    with pytest.raises(InputError, match="evaluation mode"):
+        private(engine, plain().eval(), loader(4, 5, 5))
+    with pytest.raises(InputError, match="grad_sample_mode"):
+        private(engine, plain(), loader(4, 5, 5), mode="ghosts")

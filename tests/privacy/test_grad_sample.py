@@ -1,0 +1,279 @@
+"""The engine's gradients of a record against one backward pass for each record alone."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dpnorm.detection import Verdict, check
+from dpnorm.errors import InputError, RefusedError
+from dpnorm.norms import FrozenBatchNorm
+from dpnorm.privacy import hooks_for
+
+RECORDS = 5
+
+
+class Block(nn.Module):
+    """A residual block that adds in place, with in-place activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norms = nn.ModuleList([nn.GroupNorm(2, 4), nn.GroupNorm(2, 4)])
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        out = self.norms[1](self.second(self.act(self.norms[0](self.first(x)))))
+        out += x
+        return self.act(out)
+
+
+class Windows(nn.Module):
+    """Attention over windows that are folded into the batch, with a bias table and a buffer."""
+
+    def __init__(self, *, minor: bool = False) -> None:
+        super().__init__()
+        self.minor = minor
+        self.mix, self.norm, self.head = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+        self.inner = Table()
+
+    def forward(self, x):  # (B, 4, 6): two windows of two
+        n = len(x)
+        if self.minor:
+            rows = x.view(n, 2, 2, 6).transpose(0, 1).reshape(2 * n, 2, 6)
+        else:
+            rows = x.view(2 * n, 2, 6)
+        rows = self.inner(self.norm(torch.tanh(self.mix(rows))))
+        if self.minor:
+            rows = rows.view(2, n, 2, 6).transpose(0, 1)
+        return self.head(rows.reshape(n, 4, 6).mean(1))
+
+
+class Table(nn.Module):
+    """Owns a parameter beside a buffer of indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(5))
+        self.register_buffer("index", torch.tensor([3, 1]))
+        self.lin = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.lin(x) + self.table[self.index][None, :, None]
+
+
+class Positions(nn.Module):
+    """Embeds positions, which are no record's, and tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(9, 6), nn.Embedding(4, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, t):
+        return self.head(torch.tanh(self.tokens(t) + self.places(torch.arange(4))).mean(1))
+
+
+class TimeFirst(nn.Module):
+    """A layer that takes the batch second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        out, (hidden, _) = self.rnn(x.transpose(0, 1))
+        return self.head(out[-1] + hidden[0])
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(torch.tanh(self.layer(x.flatten(1)[:, :6]))))
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def pictures():
+    return torch.randn(RECORDS, 4, 5, 5)
+
+
+def sequences():
+    return torch.randn(RECORDS, 4, 6)
+
+
+def head(*layers):
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+CASES = {
+    "in-place residual": (lambda: head(Block(), Block()), pictures),
+    "frozen norm": (
+        lambda: head(nn.Conv2d(4, 4, 3), FrozenBatchNorm(torch.zeros(4), torch.ones(4))),
+        pictures,
+    ),
+    "BatchNorm in evaluation": (
+        lambda: head(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4).eval()),
+        pictures,
+    ),
+    "reflected padding": (
+        lambda: head(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")),
+        pictures,
+    ),
+    "grouped convolution": (lambda: head(nn.Conv2d(4, 4, 3, groups=2, stride=2)), pictures),
+    "transposed convolution": (lambda: head(nn.ConvTranspose2d(4, 4, 3)), pictures),
+    "windows record-major": (Windows, sequences),
+    "windows record-minor": (lambda: Windows(minor=True), sequences),
+    "positions": (Positions, lambda: torch.randint(0, 9, (RECORDS, 4))),
+    "padding": (
+        lambda: nn.Sequential(nn.Embedding(9, 6, padding_idx=0), nn.Flatten(), nn.Linear(24, 3)),
+        lambda: torch.randint(0, 9, (RECORDS, 4)),
+    ),
+    "time first": (TimeFirst, sequences),
+    "shared and unused": (Shared, sequences),
+    "attention": (Attention, sequences),
+    "layer norm without bias": (
+        lambda: nn.Sequential(nn.LayerNorm(6, bias=False), nn.Flatten(), nn.Linear(24, 3)),
+        sequences,
+    ),
+    "weight norm": (
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(24, 3))
+        ),
+        sequences,
+    ),
+}
+MODES = ("hooks", "functorch")
+
+
+def built(name):
+    torch.manual_seed(0)
+    build, inputs = CASES[name]
+    return build(), inputs(), torch.arange(RECORDS) % 3
+
+
+def alone(model, x, y):
+    """The gradients of each record, from a backward pass of its own."""
+    each = []
+    for i in range(len(x)):
+        model.zero_grad()
+        F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+        each.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+    model.zero_grad()
+    return [
+        torch.stack([torch.zeros_like(p) if g[k] is None else g[k] for g in each])
+        for k, p in enumerate(model.parameters())
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CASES)
+def test_each_record_has_the_gradient_that_it_has_alone(name, mode):
+    model, x, y = built(name)
+    report = check(model, x[:3])
+    assert report.verdict == Verdict.PROVEN, report.render("concise")
+    expected = alone(model, x, y)
+    wrapped = hooks_for(model, report.rows, mode=mode)
+    F.cross_entropy(wrapped(x), y).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad_sample, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ghost_norms_are_those_of_the_gradients(name):
+    model, x, y = built(name)
+    report = check(model, x[:3])
+    expected = alone(model, x, y)
+    norms = sum(g.flatten(1).square().sum(1) for g in expected).sqrt()
+    wrapped = hooks_for(model, report.rows, mode="ghost", max_grad_norm=1.0)
+    F.cross_entropy(wrapped(x), y).backward()
+    torch.testing.assert_close(wrapped.get_norm_sample(), norms, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_cleaning_up_leaves_the_plain_model(wrap):
+    model, x, y = built("in-place residual")
+    before = copy.deepcopy(model)
+    wrapped = hooks_for(model, check(model, x[:3]).rows, wrap_model=wrap)
+    run = wrapped if wrap else model
+    F.cross_entropy(run(x), y).backward()
+    wrapped.cleanup()
+    assert not any("grad_sample" in p.__dict__ for p in model.parameters())
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+    torch.testing.assert_close(model(x), before(x))
+
+
+def test_a_second_backward_pass_is_refused_where_a_batch_is_a_step():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    wrapped.forbid_grad_accumulation()
+    F.cross_entropy(wrapped(x), y).backward()
+    with pytest.raises(InputError, match="second backward pass"):
+        F.cross_entropy(wrapped(x), y).backward()
+
+
+def test_batches_are_listed_where_they_may_accumulate():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    for _ in range(2):
+        F.cross_entropy(wrapped(x), y).backward()
+    assert all([len(g) for g in p.grad_sample] == [5, 5] for p in model.parameters())
+
+
+def test_two_forward_passes_of_one_batch_add_up():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    (F.cross_entropy(wrapped(x), y) + F.cross_entropy(wrapped(x.flip(2)), y)).backward()
+    each = zip(alone_after(model, x, y), alone_after(model, x.flip(2), y), strict=True)
+    expected = [a + b for a, b in each]
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad_sample, gradient, rtol=1e-4, atol=1e-6)
+
+
+def alone_after(model, x, y):
+    plain = copy.deepcopy(model)
+    for module in plain.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return alone(plain, x, y)
+
+
+def test_an_empty_batch_has_no_gradients_and_is_no_error():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        F.cross_entropy(wrapped(x[:0]), y[:0], reduction="sum").backward()
+    assert all(p.grad_sample.shape == (0, *p.shape) for p in model.parameters())
+
+
+def test_rows_that_are_other_than_when_judged_are_refused():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(6, 3)
+            self.fold = False
+
+        def forward(self, x):
+            rows = x.flatten(0, 1) if self.fold else x[:, 0]
+            return self.lin(rows).view(len(x), -1)
+
+    model, x = Sometimes(), sequences()
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    model.fold = True
+    with pytest.raises(RefusedError, match="20 rows for 5 records"):
+        wrapped(x).sum().backward()
