@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.uint8]
 
 _FIRST, _ALL = slice(0, 1), slice(None)
-_SEVERAL = np.array([value.bit_count() > 1 for value in range(256)])
+_ONE = np.uint8(1)
 
 
 def clean(shape: Sequence[int]) -> Mask:
@@ -82,7 +82,8 @@ def bits(mask: Mask) -> int:
 
 def any_mixed(mask: Mask) -> bool:
     """Whether an element carries more than one bit."""
-    return bool(_SEVERAL[core(mask)].any())
+    small = np.atleast_1d(core(mask))  # a scalar would warn of the wrap
+    return bool((small & (small - _ONE)).any())  # without its lowest bit something is left
 
 
 def compress(mask: Mask) -> Mask:

@@ -17,7 +17,13 @@ beit_base_patch16_224 cait_xxs24_224 xcit_nano_12_p16_224 swin_tiny_patch4_windo
 maxvit_tiny_rw_224 coatnet_0_rw_224 pvt_v2_b0 pit_ti_224 levit_128s crossvit_tiny_240 coat_tiny
 convit_tiny poolformer_s12 edgenext_xx_small mobilevit_xxs mvitv2_tiny volo_d1_224 tnt_s_patch16_224
 halonet26t lambda_resnet26t focalnet_tiny_srf davit_tiny gcvit_xxtiny efficientformer_l1
-efficientvit_b0 fastvit_t8 starnet_s1 tiny_vit_5m_224 sequencer2d_s hiera_tiny_224""".split()
+efficientvit_b0 fastvit_t8 starnet_s1 tiny_vit_5m_224 sequencer2d_s hiera_tiny_224
+gernet_s repvgg_a0 bat_resnext26ts botnet26t_256 visformer_tiny nest_tiny twins_svt_small
+cs3darknet_s dla34 ese_vovnet19b_dw res2net50_26w_4s selecsls42 rexnet_100 mixnet_s xception41
+repghostnet_050 repvit_m0_9 mobilenetv4_conv_small swiftformer_xs rdnet_tiny hgnet_tiny
+nextvit_small mambaout_femto caformer_s18 convformer_s18 inception_next_atto vitamin_small_224
+flexivit_small eva02_tiny_patch14_224 swinv2_tiny_window8_256 vit_relpos_small_patch16_224
+vit_small_patch16_rope_224""".split()
 QUICK = ["resnet18", "squeezenet1_1"]
 
 

@@ -102,6 +102,40 @@ class Positions(nn.Module):
         return self.head((x + self.table).mean(1))
 
 
+@ZOO.module("embedded positions", lambda: torch.randint(0, 20, (6, 5)))
+class Places(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places, self.out = (
+            nn.Embedding(20, 8),
+            nn.Embedding(5, 8),
+            nn.Linear(8, 3),
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.out(self.tokens(t) + self.places(torch.arange(t.shape[1])))
+
+
+@ZOO.module("a scale computed from constants")
+class Constants(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.out = nn.Linear(2, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x * self.scale(torch.ones(2)).sigmoid())
+
+
+@ZOO.module("an LSTM with time first, turned both ways", sequence)
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x.transpose(0, 1))[0][-1])
+
+
 @ZOO.module("a time axis folded into the batch", sequence)
 class Folded(nn.Module):
     def __init__(self) -> None:
