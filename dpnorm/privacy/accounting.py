@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,24 @@ def epsilon_spent(
     independent Poisson sample at `sampling_rate` and each step releases one Gaussian of
     `noise_multiplier` times the sensitivity.
     """
+    return epsilon_of(
+        [(noise_multiplier, sampling_rate, steps)], delta=delta, accountant=accountant
+    )
+
+
+def epsilon_of(
+    history: Sequence[tuple[float, float, int]], *, delta: float, accountant: str
+) -> float:
+    """An upper bound on epsilon after runs of (noise multiplier, sampling rate, steps).
+
+    No steps at all spend nothing.
+    """
     from opacus.accountants import create_accountant
 
+    if not history:
+        return 0.0
     book: Any = create_accountant(mechanism=accountant)
-    book.history = [(noise_multiplier, sampling_rate, steps)]
+    book.history = list(history)
     # without subsampling (q = 1) prv takes log(1 - q), and minus infinity is what it needs
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", "Optimal order is the (largest|smallest)", UserWarning)

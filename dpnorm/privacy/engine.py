@@ -12,7 +12,7 @@ from dpnorm.detection import Report, Verdict, check
 from dpnorm.detection.inputs import Inputs, first_records, map_tensors
 from dpnorm.detection.loss_probes import Criterion
 from dpnorm.errors import InputError, RefusedError, unknown_name
-from dpnorm.privacy.accounting import ACCOUNTANTS, noise_for
+from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_of, noise_for
 from dpnorm.privacy.admission import Allow, require_admitted
 from dpnorm.privacy.consistency import require_consistent
 from dpnorm.privacy.grad_sample import MODES, hooks_for
@@ -163,6 +163,12 @@ class PrivacyEngine(opacus.PrivacyEngine):
             **options,
         )
 
+    def get_epsilon(self, delta: float) -> float:
+        """An upper bound on the epsilon that was spent so far, at `delta`."""
+        return epsilon_of(
+            self.accountant.history, delta=delta, accountant=self.accountant.mechanism()
+        )
+
     def statement(self, delta: float | None = None) -> PrivacyStatement:
         """What the steps that were taken guarantee, in full.
 
@@ -179,7 +185,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         history = self.accountant.history
         mode = "Poisson: each record independently in each batch"
         return PrivacyStatement(
-            epsilon=float(self.get_epsilon(delta)) if history else 0.0,
+            epsilon=self.get_epsilon(delta),
             delta=delta,
             noise_multiplier=min((noise for noise, _, _ in history), default=0.0),
             clip=self._facts["clip"],
