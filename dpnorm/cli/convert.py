@@ -11,9 +11,12 @@ def convert(
     target: str = typer.Argument(
         help="A model: lenet, tv:resnet18, timm:NAME or package.module:factory."
     ),
-    to: str = typer.Option("group", help="The variant: none, group, layer, instance, frozen."),
+    to: str = typer.Option(
+        "group",
+        help="The variant: none, group, layer, instance, rms, weight-standardized, frozen, folded.",
+    ),
     output: Path | None = typer.Option(None, "-o", "--output", help="Weights file, .safetensors."),
-    diff: bool = typer.Option(False, help="Show each change, like a diff."),
+    diff: bool = typer.Option(False, help="Show what would change, layer by layer."),
     init: str = typer.Option("match", help="match, copy or reset."),
     groups: int | None = typer.Option(
         None, min=1, help="Groups of GroupNorm; default 16 channels each."
@@ -23,6 +26,7 @@ def convert(
 ) -> None:
     """Replace BatchNorm layers and keep what the model has learned."""
     from dpnorm.conversion import convert as exchange
+    from dpnorm.conversion.diff import render_diff
     from dpnorm.errors import InputError
 
     if output is not None and output.suffix != ".safetensors":
@@ -32,9 +36,11 @@ def convert(
     model = build_target(target, shape, num_classes)
     conversion = exchange(model, to=to, groups=groups, init=init)  # type: ignore[arg-type]
     if diff:
-        print(conversion)
+        print(render_diff(conversion, target))
     else:
         print(f"{target}: {len(conversion.changes)} layers converted to {to}")
+        if not conversion.changes and to != "batch":
+            print(f"nothing to exchange; dpnorm check {target} tells what else couples records")
     if output is not None:
         conversion.save(output)
         print(f"weights in {output}, changes in {output.with_suffix('.json')}")

@@ -1,10 +1,10 @@
 """The initial scale and shift of a converted layer."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpnorm.conversion.moments import matched_affine
 from dpnorm.conversion.source import SourceNorm
@@ -43,3 +43,12 @@ def initial_affine(
         new_eps=eps,
     )
     return weight, bias, "matched"
+
+
+def set_affine(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
+    """Gives a layer a scale and a shift (C,), and their dtype and device."""
+    layer = layer.to(weight)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer

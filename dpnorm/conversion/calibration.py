@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpnorm.conversion.kinds import has_plain_forward
+from dpnorm.conversion.modes import evaluating
+from dpnorm.conversion.unusual import understood
 from dpnorm.detection.inputs import Inputs, batch_size, call, check_device
 from dpnorm.norms import FrozenBatchNorm
 
@@ -50,7 +53,7 @@ def calibrate(
         _set_norm(norm, x, targets.get(path))
         return layer.forward(x)  # not layer(x), whose hook this is
 
-    with torch.no_grad(), _evaluating(original), _evaluating(converted):
+    with torch.no_grad(), evaluating(original), evaluating(converted):
         if match:
             with _hooked(original, paths, note):
                 call(original, inputs)
@@ -66,10 +69,11 @@ def channel_moments(x: Tensor) -> Moments:
 
 def _evaluated(layer: Any, x: Tensor) -> Tensor:
     """What a BatchNorm gives in evaluation, before an activation that may be fused with it."""
-    mean, var = layer.running_mean, layer.running_var
-    return F.batch_norm(
-        x, mean, var, layer.weight, layer.bias, training=mean is None, eps=layer.eps
-    )
+    mean, var, weight = layer.running_mean, layer.running_var, layer.weight
+    eps = getattr(layer, "eps", 1e-5)
+    if not has_plain_forward(layer) and (fused := understood(layer)) and fused.absolute:
+        weight = weight.abs() + eps
+    return F.batch_norm(x, mean, var, weight, layer.bias, training=mean is None, eps=eps)
 
 
 def _set_norm(norm: nn.Module, x: Tensor, target: Moments | None) -> None:
@@ -101,14 +105,3 @@ def _hooked(
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -57,3 +57,16 @@ def matched_affine(
     new_weight = scale * torch.sqrt(new_var.double() + new_eps)
     new_bias = bias.double() + scale * (new_mean.double() - mean.double())
     return new_weight.to(weight.dtype), new_bias.to(weight.dtype)
+
+
+def mean_square(mean: Tensor, var: Tensor) -> Tensor:
+    """The mean over all channels of the population's squares, v_c + mu_c^2, for each channel.
+
+    Args:
+        mean: (C,) the population's mean of each channel.
+        var: (C,) the population's variance of each channel.
+
+    Returns:
+        A (C,) tensor of one value.
+    """
+    return (var.double() + mean.double().square()).mean().expand_as(mean)

@@ -1,67 +1,115 @@
 """What a conversion returns."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from dpnorm.errors import InputError
-from dpnorm.files import replacing, write_text
+from dpnorm.conversion.diff import render_diff
+from dpnorm.conversion.fidelity import Fidelity, fidelity
+from dpnorm.conversion.manifest import Change, Manifest
+from dpnorm.detection.inputs import Inputs
+from dpnorm.errors import ConversionError
 
-
-@dataclass(frozen=True)
-class Change:
-    """One layer that was replaced: its path, the layer before and after as text, and how."""
-
-    path: str
-    before: str
-    after: str
-    detail: str
+__all__ = ["Change", "Conversion"]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted copy of a model and the list of its changes."""
+    """A converted copy of a model and the list of its changes.
+
+    Attributes:
+        model: the converted copy.
+        to: the variant.
+        init: how scale and shift were set.
+        changes: the layers that were replaced; none where the model has no BatchNorm layer, which
+            says nothing about coupling in functions or hand-written code: `dpnorm.check` does.
+        original: the model that was converted, for `fidelity`; not a copy.
+        rewritten: paths of modules that now work out of place: activations and whole blocks.
+        kept_inplace: paths of in-place activations that were left, since the model reads their
+            overwritten input again.
+        statistics_origin: "private", "public" or "unknown".
+    """
 
     model: nn.Module
     to: str
     init: str
     changes: tuple[Change, ...]
+    original: nn.Module | None = field(default=None, repr=False, compare=False)
+    rewritten: tuple[str, ...] = ()
+    kept_inplace: tuple[str, ...] = ()
+    statistics_origin: str = "unknown"
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What was exchanged, and where its numbers come from."""
+        return Manifest(
+            self.to,
+            self.init,
+            self.statistics_origin,
+            self.changes,
+            self.rewritten,
+            self.kept_inplace,
+        )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the manifest and every entry of the state dict: name, type, shape, bytes."""
+        return self.manifest.hash(self.model)
+
+    def fidelity(self, inputs: Inputs) -> Fidelity:
+        """How close the converted model's outputs are to the original's, both in evaluation.
+
+        Raises:
+            InputError: inputs of a wrong form.
+            ConversionError: the conversion was loaded from a file and has no original.
+        """
+        if self.original is None:
+            raise ConversionError(
+                "this conversion has no original to compare with, since it was loaded from a "
+                "file: compare with dpnorm.conversion.fidelity(original, conversion.model, inputs)"
+            )
+        return fidelity(self.original, self.model, inputs)
 
     def to_dict(self) -> dict[str, Any]:
         """The conversion without its weights, as plain data."""
-        return {"to": self.to, "init": self.init, "changes": [asdict(c) for c in self.changes]}
+        manifest = self.manifest.to_dict()
+        return {
+            "to": self.to,
+            "init": self.init,
+            "changes": [asdict(change) for change in self.changes],
+            "manifest": manifest,
+        }
 
     def __str__(self) -> str:
-        lines = [f"{len(self.changes)} layers converted to {self.to} ({self.init})"]
-        for change in self.changes:
-            lines += [
-                f"@@ {change.path} @@  {change.detail}",
-                f"- {change.before}",
-                f"+ {change.after}",
-            ]
-        return "\n".join(lines)
+        return render_diff(self, type(self.model).__name__)
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights to `path` (safetensors) and the changes beside it (`.json`).
+        """Writes weights and manifest to `path`, and the changes beside it as `.json`.
 
-        The JSON file holds the SHA-256 of the weights' file.
+        The weights' file (safetensors) holds the manifest too and is all that `load` needs; the
+        JSON file is for people and holds the SHA-256 of the weights' file.
 
         Raises:
             InputError: `path` does not end in .safetensors, or its folder does not exist.
         """
-        from safetensors.torch import save_model
+        from dpnorm.conversion.archive import save
 
-        target = Path(path)
-        if target.suffix != ".safetensors":
-            raise InputError(f"cannot save to {str(path)!r}: the name must end in .safetensors")
-        if not target.parent.is_dir():
-            raise InputError(f"cannot save to {str(path)!r}: the folder does not exist")
-        with replacing(target) as temporary:
-            save_model(self.model, str(temporary))
-            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        manifest = self.to_dict() | {"weights_sha256": digest}
-        write_text(target.with_suffix(".json"), json.dumps(manifest, indent=2) + "\n")
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module) -> "Conversion":
+        """Converts a fresh model as a saved conversion was, and gives it the saved weights.
+
+        Args:
+            path: a file that `save` wrote.
+            model: the source architecture, before conversion; it is not changed.
+
+        Raises:
+            InputError: the file is missing or damaged, or does not fit the model.
+        """
+        from dpnorm.conversion.archive import load
+
+        return load(path, model)

@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpnorm.conversion.kinds import num_channels
+
 
 @dataclass(frozen=True)
 class SourceNorm:
     """A BatchNorm layer's numbers: all vectors are (C,), detached copies.
 
     `dims` is the number of dimensions behind the channel (0 for records of shape (C,)), or None
-    where the layer does not tell (BatchNorm1d behind anything but a linear layer, SyncBatchNorm).
+    where nothing tells (a BatchNorm1d of which neither the layer before nor an input is known).
     """
 
     path: str
@@ -28,11 +30,29 @@ class SourceNorm:
     eps: float
     training: bool
     measured: bool  # whether mean and var are statistics of data, not their initial 0 and 1
+    preceding: nn.Module | None = None  # the linear layer before it, where that is shown
+    preceding_path: str | None = None
 
     @classmethod
-    def read(cls, layer: Any, path: str, *, flat: bool) -> "SourceNorm":
-        """Reads a layer; `flat` says that it is known to see records of shape (C,)."""
-        channels = layer.num_features
+    def read(
+        cls,
+        layer: Any,
+        path: str,
+        *,
+        dims: int | None = None,
+        absolute: bool = False,
+        preceding: tuple[str, nn.Module] | None = None,
+    ) -> "SourceNorm":
+        """Reads a layer.
+
+        Args:
+            layer: of the BatchNorm family.
+            path: where it stands.
+            dims: the number of dimensions behind the channel, where the class does not tell.
+            absolute: whether the layer's scale is |weight| + eps.
+            preceding: path and layer of the linear layer before it.
+        """
+        channels, eps = num_channels(layer), getattr(layer, "eps", 1e-5)
         reference = next((t for t in (layer.weight, layer.running_mean) if t is not None), None)
         like = {} if reference is None else {"dtype": reference.dtype, "device": reference.device}
         ones, zeros = torch.ones(channels, **like), torch.zeros(channels, **like)
@@ -40,27 +60,29 @@ class SourceNorm:
         def copied(tensor: Tensor | None, default: Tensor) -> Tensor:
             return default if tensor is None else tensor.detach().clone()
 
+        weight = copied(layer.weight, ones)
         mean, var = copied(layer.running_mean, zeros), copied(layer.running_var, ones)
         return cls(
             path=path,
             channels=channels,
-            dims=_dimensions(layer, flat=flat),
-            weight=copied(layer.weight, ones),
+            dims=known_dimensions(layer) if dims is None else dims,
+            weight=weight.abs() + eps if absolute else weight,
             bias=copied(layer.bias, zeros),
             affine=layer.weight is not None,
             weight_trainable=layer.weight is not None and layer.weight.requires_grad,
             bias_trainable=layer.bias is not None and layer.bias.requires_grad,
             mean=mean,
             var=var,
-            eps=layer.eps,
+            eps=eps,
             training=layer.training,
             measured=bool((mean != 0).any() or (var != 1).any()),
+            preceding=preceding[1] if preceding else None,
+            preceding_path=preceding[0] if preceding else None,
         )
 
 
-def _dimensions(layer: nn.Module, *, flat: bool) -> int | None:
+def known_dimensions(layer: nn.Module) -> int | None:
+    """The number of dimensions behind the channel that the class of a layer fixes."""
     if isinstance(layer, nn.BatchNorm2d):
         return 2
-    if isinstance(layer, nn.BatchNorm3d):
-        return 3
-    return 0 if flat else None
+    return 3 if isinstance(layer, nn.BatchNorm3d) else None

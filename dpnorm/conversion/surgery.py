@@ -2,18 +2,32 @@
 
 import copy
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from dpnorm.conversion.recipes import Groups, Init, Variant
+from dpnorm.conversion.kinds import has_plain_forward, is_batch_norm
+from dpnorm.conversion.preceding import preceding_layers
+from dpnorm.conversion.recipes import Exchange, Groups, Init, Variant
 from dpnorm.conversion.result import Change
 from dpnorm.conversion.source import SourceNorm
-from dpnorm.detection.families import is_batch_norm, is_uninitialized
+from dpnorm.conversion.unusual import Fused, understood
+from dpnorm.detection.families import is_uninitialized
 from dpnorm.errors import ConversionError, InputError
+from dpnorm.norms import RecordRMSNorm
 
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 Select = Callable[[str, nn.Module], bool] | Iterable[str] | None
 
 
@@ -46,33 +60,100 @@ def batch_norms(model: nn.Module, select: Select = None) -> list[tuple[str, nn.M
 
 
 def replace_layers(
-    model: nn.Module, variant: Variant, *, init: Init, groups: Groups, select: Select
+    model: nn.Module,
+    variant: Variant,
+    *,
+    init: Init,
+    groups: Groups,
+    select: Select,
+    graphs: list[fx.Graph] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> tuple[nn.Module, tuple[Change, ...]]:
     """Replaces the selected BatchNorm layers of `model` in place; returns the model and changes.
 
     A layer that stands at several places is replaced once and stays shared. When the model is
     itself a BatchNorm, the new layer is returned.
+
+    Args:
+        model: the model to change.
+        variant: what to put in the layers' place.
+        init: how scale and shift start.
+        groups: as `convert` takes it.
+        select: which layers.
+        graphs: the model's graphs, for recipes that exchange the layer before a norm.
+        dims: the number of dimensions behind the channel, by path, where it is known.
     """
-    recipe = variant.recipe
-    if recipe is None:
+    if variant.recipe is None:
         return model, ()
-    flat = set(_behind_linear(model))
+    norms = _to_replace(batch_norms(model, select))
+    before = preceding_layers(model, [path for path, _, _ in norms], graphs)
     new_layers: dict[int, nn.Module] = {}
     changes = []
-    for path, layer in batch_norms(model, select):
-        _require_plain_forward(path, layer)
-        source = SourceNorm.read(layer, path, flat=path in flat)
-        new, detail = recipe(source, init, groups)
+    for path, layer, fused in norms:
+        preceding = before.get(path) if variant.wants_preceding else None
+        source = SourceNorm.read(
+            layer,
+            path,
+            dims=None if dims is None else dims.get(path),
+            absolute=fused.absolute,
+            preceding=(preceding, model.get_submodule(preceding)) if preceding else None,
+        )
+        built = variant.recipe(source, init, groups)
+        exchange = Exchange(*built) if isinstance(built, tuple) else built
+        new = exchange.layer
         _keep_flags(new, source)
-        new_layers[id(layer)] = _with_fused_activation(layer, new)
-        changes.append(Change(path, str(layer), _one_line(new), detail))
-    for path, layer in list(model.named_modules(remove_duplicate=False)):
-        if id(layer) in new_layers:
-            if not path:
-                return new_layers[id(layer)], tuple(changes)
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, new_layers[id(layer)])
-    return model, tuple(changes)
+        if exchange.preceding is not None and source.preceding is not None:
+            _take_over(exchange.preceding, source.preceding)
+            new_layers[id(source.preceding)] = exchange.preceding
+        if fused.tail:
+            new = nn.Sequential(new, *fused.tail)
+        _take_over(new, layer)
+        new_layers[id(layer)] = new
+        changes.append(
+            Change(
+                path,
+                _one_line(layer),
+                _one_line(new),
+                exchange.detail,
+                groups=_groups_of(exchange.layer),
+                statistics=source.measured,
+            )
+        )
+    return _put(model, new_layers), tuple(changes)
+
+
+def _to_replace(norms: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module, Fused]]:
+    """The layers to replace, with what each computes; constant ones are left out.
+
+    Raises:
+        ConversionError: a layer has a forward of its own that cannot be told.
+    """
+    found = []
+    for path, layer in norms:
+        fused = Fused() if has_plain_forward(layer) else understood(layer)
+        if fused is None:
+            raise ConversionError(
+                f"{path}: {type(layer).__module__}.{type(layer).__qualname__} has a forward of "
+                "its own that is not BatchNorm followed by a known activation, and a conversion "
+                "would lose it: exchange this layer by hand, or leave it out with select="
+            )
+        if not fused.constant:
+            found.append((path, layer, fused))
+    return found
+
+
+def _put(model: nn.Module, new_layers: dict[int, nn.Module]) -> nn.Module:
+    """Puts new layers at every place of the old ones, keeping the order of the state dict."""
+    places = [(p, new_layers.get(id(m))) for p, m in model.named_modules(remove_duplicate=False)]
+    for path, new in places:
+        if new is None:
+            continue
+        if not path:
+            return new
+        parent, _, name = path.rpartition(".")
+        owner = model.get_submodule(parent)
+        owner._modules[name] = new
+    return model
 
 
 def _selector(select: Select) -> Callable[[str, nn.Module], bool]:
@@ -89,43 +170,24 @@ def _selector(select: Select) -> Callable[[str, nn.Module], bool]:
     return lambda path, module: any(fnmatch.fnmatchcase(path, p) for p in patterns)
 
 
-def _behind_linear(model: nn.Module) -> Iterator[str]:
-    """Paths of BatchNorm1d layers that follow a linear layer of their width: records are flat."""
-    before: nn.Module | None = None
-    for path, module in model.named_modules():
-        if (
-            isinstance(module, nn.BatchNorm1d)
-            and isinstance(before, nn.Linear)
-            and before.out_features == module.num_features
-        ):
-            yield path
-        if not list(module.children()):
-            before = module
+def _groups_of(layer: Any) -> int | None:
+    """How many groups of channels a layer normalizes, or None where it has no groups."""
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_groups
+    if isinstance(layer, (nn.LayerNorm, RecordRMSNorm)):
+        return 1
+    return layer.num_features if isinstance(layer, _InstanceNorm) else None
 
 
-def _require_plain_forward(path: str, layer: nn.Module) -> None:
-    """Refuses subclasses that compute something of their own."""
-    known = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
-    if type(layer).forward not in known and not _is_fused(layer):
-        raise ConversionError(
-            f"{path}: {type(layer).__module__}.{type(layer).__qualname__} has a forward of its "
-            "own, which a conversion would lose: exchange this layer by hand, or leave it out "
-            "with select="
-        )
-
-
-def _is_fused(layer: nn.Module) -> bool:
-    """Whether this is timm's BatchNormAct2d: normalization, then `drop`, then `act`."""
-    return (
-        type(layer).__name__ == "BatchNormAct2d"
-        and type(layer).__module__.startswith("timm.")
-        and isinstance(getattr(layer, "drop", None), nn.Module)
-        and isinstance(getattr(layer, "act", None), nn.Module)
-    )
-
-
-def _with_fused_activation(layer: Any, new: nn.Module) -> nn.Module:
-    return nn.Sequential(new, layer.drop, layer.act) if _is_fused(layer) else new
+def _take_over(new: Any, old: nn.Module) -> None:
+    """Gives the new layer the mode and the hooks of the old one."""
+    for name in _HOOKS:
+        hooks = getattr(old, name, None)
+        if hooks:
+            getattr(new, name).update(hooks)
+    if old._is_full_backward_hook is not None:
+        new._is_full_backward_hook = old._is_full_backward_hook
+    new.train(old.training)
 
 
 def _keep_flags(new: nn.Module, source: SourceNorm) -> None:

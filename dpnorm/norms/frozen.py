@@ -5,7 +5,7 @@ from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
 
-def _per_channel(vector: Tensor, like: Tensor) -> Tensor:
+def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     """Views a (C,) vector so that it broadcasts along dimension 1 of `like`."""
     return vector.view(1, -1, *[1] * (like.dim() - 2))
 
@@ -31,7 +31,7 @@ class FrozenStatistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.rsqrt(self.running_var + self.eps)
-        return (x - _per_channel(self.running_mean, x)) * _per_channel(scale, x)
+        return (x - per_channel(self.running_mean, x)) * per_channel(scale, x)
 
     def extra_repr(self) -> str:
         return f"{len(self.running_mean)}, eps={self.eps}"
@@ -49,7 +49,7 @@ class ChannelAffine(nn.Module):
         self.bias = nn.Parameter(bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * _per_channel(self.weight, x) + _per_channel(self.bias, x)
+        return x * per_channel(self.weight, x) + per_channel(self.bias, x)
 
     def extra_repr(self) -> str:
         return str(len(self.weight))

@@ -97,6 +97,24 @@ def test_convert_shows_a_diff_and_writes_weights(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "model.json"}
 
 
+def test_convert_diff_fits_80_columns_and_writes_nothing(tmp_path):
+    result = dpnorm("convert", "tv:resnet18", "--diff", "--to", "weight-standardized", cwd=tmp_path)
+    lines = result.stdout.splitlines()
+    assert lines[0] == "--- tv:resnet18"
+    assert "@@ layer2.0.downsample.1 @@" in lines
+    assert "- BatchNorm2d(64)" in lines
+    assert "+ GroupNorm(4, 64)" in lines
+    assert lines[-2:] == ["# 20 layers exchanged", "# now out of place: 8 BasicBlock, 9 ReLU"]
+    assert max(map(len, lines)) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_says_when_there_is_nothing_to_exchange():
+    result = dpnorm("convert", "tv:vit_b_16")
+    assert "0 layers" in result.stdout
+    assert "nothing to exchange" in result.stdout
+
+
 def test_train_writes_model_config_history_and_statement(tmp_path):
     config = tmp_path / "train.toml"
     config.write_text(

@@ -16,6 +16,7 @@ from dpnorm.norms import FrozenBatchNorm
     preserves="exactly",
     data="running statistics of a trained model, or public records",
     paper="Ioffe and Szegedy, arXiv 1502.03167 (the inference network)",
+    hyperparameters={"eps": "the BatchNorm's own"},
 )
 def frozen(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """Keeps the running statistics as constants; calibration on public records replaces them."""

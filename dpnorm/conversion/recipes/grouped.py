@@ -1,11 +1,8 @@
 """Normalization of one record by the moments of groups of its channels: group, layer, instance."""
 
-from typing import Any
-
-import torch
 from torch import nn
 
-from dpnorm.conversion.affine import initial_affine
+from dpnorm.conversion.affine import initial_affine, set_affine
 from dpnorm.conversion.moments import group_moments
 from dpnorm.conversion.recipes.registry import Groups, Init, recipe
 from dpnorm.conversion.source import SourceNorm
@@ -15,7 +12,7 @@ GROUP_WIDTH = 16  # channels a group, where nothing else is asked for
 EPS = 1e-5
 
 
-def _groups_for(source: SourceNorm, groups: Groups) -> int:
+def groups_for(source: SourceNorm, groups: Groups) -> int:
     """The number of groups for a layer: as asked for, or 16 channels a group.
 
     By default a group is the narrowest divisor of C that holds at least 16 channels; with fewer
@@ -43,20 +40,22 @@ def _groups_for(source: SourceNorm, groups: Groups) -> int:
     if asked == C and source.dims in (0, None):
         raise ConversionError(
             f"{path}: {asked} group(s) of 1 channel would hold a single value for records of "
-            f"shape ({C},), which erases them: take fewer groups"
+            f"shape ({C},), which erases them: {_way_out(source)}"
         )
     return asked
 
 
-def _set_up(layer: Any, source: SourceNorm, init: Init, groups: int) -> tuple[nn.Module, str]:
+def _way_out(source: SourceNorm) -> str:
+    unknown = "; if the records have more dimensions, public_inputs= shows it"
+    remedy = "take fewer groups" if source.channels > 1 else "leave the layer out with select="
+    return remedy + (unknown if source.dims is None else "")
+
+
+def _set_up(layer: nn.Module, source: SourceNorm, init: Init, groups: int) -> tuple[nn.Module, str]:
     weight, bias, how = initial_affine(
         source, init, lambda: group_moments(source.mean, source.var, groups), eps=EPS
     )
-    layer = layer.to(weight)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer, how
+    return set_affine(layer, weight, bias), how
 
 
 @recipe(
@@ -67,10 +66,11 @@ def _set_up(layer: Any, source: SourceNorm, init: Init, groups: int) -> tuple[nn
     preserves="approximately",
     data="none",
     paper="Wu and He, arXiv 1803.08494",
+    hyperparameters={"groups": f"C / {GROUP_WIDTH}, at least 1", "eps": str(EPS)},
 )
 def group(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """GroupNorm."""
-    count = _groups_for(source, groups)
+    count = groups_for(source, groups)
     layer, how = _set_up(nn.GroupNorm(count, source.channels, EPS), source, init, count)
     noun = "group" if count == 1 else "groups"
     return layer, f"{count} {noun} of {source.channels // count}; scale and shift {how}"
@@ -84,11 +84,12 @@ def group(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, st
     preserves="approximately",
     data="none",
     paper="Ba, Kiros and Hinton, arXiv 1607.06450",
+    hyperparameters={"eps": str(EPS)},
 )
 def layer(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """LayerNorm on records of shape (C,), GroupNorm with one group on maps."""
     C = source.channels
-    _groups_for(source, 1)
+    groups_for(source, 1)
     flat = source.dims == 0
     norm: nn.Module = nn.LayerNorm(C, eps=EPS) if flat else nn.GroupNorm(1, C, EPS)
     norm, how = _set_up(norm, source, init, 1)
@@ -103,6 +104,7 @@ def layer(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, st
     preserves="approximately",
     data="none",
     paper="Ulyanov, Vedaldi and Lempitsky, arXiv 1607.08022",
+    hyperparameters={"eps": str(EPS)},
 )
 def instance(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """InstanceNorm on maps; where the number of dimensions is not known, C groups of one."""

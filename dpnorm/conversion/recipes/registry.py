@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import nn
 
@@ -10,7 +10,20 @@ from dpnorm.conversion.source import SourceNorm
 
 Groups = int | Callable[[int], int] | Mapping[str, int] | None
 Init = Literal["match", "copy", "reset"]
-Recipe = Callable[[SourceNorm, Init, Groups], tuple[nn.Module, str]]
+Preserves = Literal["exactly", "approximately", "no"]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a recipe built: the new layer, in words how it was set, and a new preceding layer."""
+
+    layer: nn.Module
+    detail: str
+    preceding: nn.Module | None = None
+
+
+Recipe = Callable[[SourceNorm, Init, Groups], tuple[nn.Module, str] | Exchange]
+Build = TypeVar("Build", bound=Recipe)
 
 
 @dataclass(frozen=True)
@@ -27,16 +40,21 @@ class Variant:
         paper: where it comes from.
         recipe: builds the layer for a source, and says in words how it was set; None leaves the
             BatchNorm as it is.
+        hyperparameters: what can be set, by name, with its default in words.
+        wants_preceding: whether the recipe also exchanges the layer before the norm, where
+            `SourceNorm.preceding` has it.
     """
 
     name: str
     order: int
     summary: str
     safe: bool
-    preserves: Literal["exactly", "approximately", "no"]
+    preserves: Preserves
     data: str
     paper: str
     recipe: Recipe | None = field(default=None, repr=False)
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    wants_preceding: bool = False
 
 
 _VARIANTS: dict[str, Variant] = {}
@@ -62,14 +80,29 @@ def recipe(
     order: int,
     summary: str,
     safe: bool,
-    preserves: Literal["exactly", "approximately", "no"],
+    preserves: Preserves,
     data: str,
     paper: str,
-) -> Callable[[Recipe], Recipe]:
+    hyperparameters: Mapping[str, str] | None = None,
+    wants_preceding: bool = False,
+) -> Callable[[Build], Build]:
     """Registers the decorated function as the recipe of a variant."""
 
-    def decorate(build: Recipe) -> Recipe:
-        register(Variant(name, order, summary, safe, preserves, data, paper, build))
+    def decorate(build: Build) -> Build:
+        register(
+            Variant(
+                name,
+                order,
+                summary,
+                safe,
+                preserves,
+                data,
+                paper,
+                build,
+                hyperparameters or {},
+                wants_preceding,
+            )
+        )
         return build
 
     return decorate
