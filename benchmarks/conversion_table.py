@@ -27,7 +27,7 @@ from dpnorm.training.predict import accuracy
 
 PUBLIC = 64  # records
 COUNT, SYNTHESIS_STEPS, DISTILL_STEPS = 128, 150, 600
-EPOCHS = {"mnist5k": 4, "digits": 15}
+EPOCHS = {"mnist5k": 8, "digits": 15}
 COLUMNS = ("reset", "copy", "match", f"match on {PUBLIC} public")
 
 

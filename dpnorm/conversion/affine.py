@@ -1,6 +1,18 @@
-"""The initial scale and shift of a converted layer."""
+"""The initial scale, shift and eps of a converted layer.
+
+A norm that divides each record by its own deviation changes the function of a network most for
+records whose deviation is far from the population's: a picture with little ink. A matched layer
+therefore gets an eps of several times the variance s that it is expected to see,
+
+    y = gamma' (x - m(x)) / sqrt(s(x) + eps) + beta',   eps = 1e-5 + 4 s,
+
+which draws every record's variance towards the population's. gamma' is matched with that eps, so
+that a record of variance s is treated as before. A smaller eps normalizes each record more strongly
+and keeps less of what the network has learned (docs/conversion.md has the numbers).
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,29 +21,47 @@ from torch import Tensor, nn
 from dpnorm.conversion.moments import matched_affine
 from dpnorm.conversion.source import SourceNorm
 
+EPS = 1e-5
+SHRINKAGE = 4.0  # eps of a matched layer, in units of the variance that it is expected to see
+
+
+@dataclass(frozen=True)
+class Initial:
+    """How a converted layer starts: scale and shift (C,), eps, and in a word how they were set."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    how: str
+
 
 def initial_affine(
     source: SourceNorm,
     init: Literal["match", "copy", "reset"],
     moments: Callable[[], tuple[Tensor, Tensor]],
     *,
-    eps: float,
-) -> tuple[Tensor, Tensor, str]:
-    """Scale (C,), shift (C,), and in a word how they were set.
+    eps: float | None = None,
+) -> Initial:
+    """Scale, shift and eps for the layer in a BatchNorm's place.
 
     Args:
         source: the layer to be replaced.
         init: "match" for moment matching, "copy" for the source's own, "reset" for 1 and 0.
         moments: the mean and variance (C,) that the new layer will see; asked for only to match.
-        eps: of the new layer.
+        eps: where it is fixed; default what was asked for, or by the rule above.
     """
+    asked = source.new_eps if eps is None else eps
+    plain = EPS if asked is None else asked
     if init == "reset":
-        return torch.ones_like(source.weight), torch.zeros_like(source.bias), "reset"
+        ones, zeros = torch.ones_like(source.weight), torch.zeros_like(source.bias)
+        return Initial(ones, zeros, plain, "reset")
     if init == "copy":
-        return source.weight, source.bias, "copied"
+        return Initial(source.weight, source.bias, plain, "copied")
     if not source.measured:
-        return source.weight, source.bias, "copied (no running statistics to match)"
+        how = "copied (no running statistics to match)"
+        return Initial(source.weight, source.bias, plain, how)
     mean, var = moments()
+    new_eps = EPS + SHRINKAGE * float(var.double().mean()) if asked is None else asked
     weight, bias = matched_affine(
         source.weight,
         source.bias,
@@ -40,15 +70,16 @@ def initial_affine(
         source.eps,
         new_mean=mean,
         new_var=var,
-        new_eps=eps,
+        new_eps=new_eps,
     )
-    return weight, bias, "matched"
+    return Initial(weight, bias, new_eps, "matched")
 
 
-def set_affine(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
-    """Gives a layer a scale and a shift (C,), and their dtype and device."""
-    layer = layer.to(weight)
+def set_affine(layer: Any, initial: Initial) -> nn.Module:
+    """Gives a layer a scale, a shift and an eps, and the dtype and device of the scale."""
+    layer = layer.to(initial.weight)
+    layer.eps = initial.eps
     with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        layer.weight.copy_(initial.weight)
+        layer.bias.copy_(initial.bias)
     return layer

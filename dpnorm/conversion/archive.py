@@ -57,12 +57,14 @@ def load(path: str | Path, model: nn.Module) -> "Conversion":
     manifest, tensors = _read(Path(path))
     layers = {layer["path"]: layer for layer in manifest["layers"]}
     groups = {p: layer["groups"] for p, layer in layers.items() if layer["groups"] is not None}
+    eps = {p: layer["eps"] for p, layer in layers.items() if layer["eps"] is not None}
     try:
         fresh = convert(
             model,
             to=manifest["to"],
             init=manifest["init"],
             groups=groups,
+            eps=eps,
             select=lambda path, module: path in layers,
             statistics_origin=manifest["statistics_origin"],
         )

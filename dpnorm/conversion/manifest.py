@@ -29,6 +29,7 @@ class Change:
         after: the new layer.
         detail: in words how it was set.
         groups: how many groups of channels the new layer normalizes; None where it has none.
+        eps: of the new layer; None where it has none.
         statistics: whether the old layer had running statistics of data.
     """
 
@@ -37,6 +38,7 @@ class Change:
     after: str
     detail: str
     groups: int | None = None
+    eps: float | None = None
     statistics: bool = False
 
 

@@ -32,6 +32,7 @@ class SourceNorm:
     measured: bool  # whether mean and var are statistics of data, not their initial 0 and 1
     preceding: nn.Module | None = None  # the linear layer before it, where that is shown
     preceding_path: str | None = None
+    new_eps: float | None = None  # of the layer in its place, where it was asked for
 
     @classmethod
     def read(
@@ -42,6 +43,7 @@ class SourceNorm:
         dims: int | None = None,
         absolute: bool = False,
         preceding: tuple[str, nn.Module] | None = None,
+        new_eps: float | None = None,
     ) -> "SourceNorm":
         """Reads a layer.
 
@@ -51,6 +53,7 @@ class SourceNorm:
             dims: the number of dimensions behind the channel, where the class does not tell.
             absolute: whether the layer's scale is |weight| + eps.
             preceding: path and layer of the linear layer before it.
+            new_eps: of the layer in its place, where it was asked for.
         """
         channels, eps = num_channels(layer), getattr(layer, "eps", 1e-5)
         reference = next((t for t in (layer.weight, layer.running_mean) if t is not None), None)
@@ -78,6 +81,7 @@ class SourceNorm:
             measured=bool((mean != 0).any() or (var != 1).any()),
             preceding=preceding[1] if preceding else None,
             preceding_path=preceding[0] if preceding else None,
+            new_eps=new_eps,
         )
 
 

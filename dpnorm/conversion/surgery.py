@@ -28,6 +28,7 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+Eps = float | Mapping[str, float] | None
 Select = Callable[[str, nn.Module], bool] | Iterable[str] | None
 
 
@@ -66,6 +67,7 @@ def replace_layers(
     init: Init,
     groups: Groups,
     select: Select,
+    eps: Eps = None,
     graphs: list[fx.Graph] | None = None,
     dims: Mapping[str, int] | None = None,
 ) -> tuple[nn.Module, tuple[Change, ...]]:
@@ -80,6 +82,7 @@ def replace_layers(
         init: how scale and shift start.
         groups: as `convert` takes it.
         select: which layers.
+        eps: as `convert` takes it.
         graphs: the model's graphs, for recipes that exchange the layer before a norm.
         dims: the number of dimensions behind the channel, by path, where it is known.
     """
@@ -97,6 +100,7 @@ def replace_layers(
             dims=None if dims is None else dims.get(path),
             absolute=fused.absolute,
             preceding=(preceding, model.get_submodule(preceding)) if preceding else None,
+            new_eps=eps.get(path) if isinstance(eps, Mapping) else eps,
         )
         built = variant.recipe(source, init, groups)
         exchange = Exchange(*built) if isinstance(built, tuple) else built
@@ -116,6 +120,7 @@ def replace_layers(
                 _one_line(new),
                 exchange.detail,
                 groups=_groups_of(exchange.layer),
+                eps=getattr(exchange.layer, "eps", None),
                 statistics=source.measured,
             )
         )

@@ -70,7 +70,7 @@ def synthesize(
     _require_at_least("steps", steps, 1)
     shape = _checked_shape(model, shape)
     source = copied(model).eval().requires_grad_(False)
-    layers = [layer for _, layer in batch_norms(source) if _is_measured(layer)]
+    layers = [layer for _, layer in batch_norms(source) if has_statistics(layer)]
     if not layers:
         raise ConversionError(
             "records are synthesized from running statistics, but the model has no BatchNorm with "
@@ -106,7 +106,7 @@ def moment_distance(model: nn.Module, records: Tensor) -> float:
     moments agree. The model is not touched.
     """
     source = copied(model).eval()
-    layers = [layer for _, layer in batch_norms(source) if _is_measured(layer)]
+    layers = [layer for _, layer in batch_norms(source) if has_statistics(layer)]
     with torch.no_grad(), _Divergences(layers) as divergences:
         source(records)
     return float(divergences.total()) / max(1, len(divergences.terms))
@@ -193,7 +193,8 @@ def _roughness(records: Tensor) -> Tensor | float:
     return sum((records.diff(dim=axis).square().mean() for axis in axes), start=0.0)
 
 
-def _is_measured(layer: Any) -> bool:
+def has_statistics(layer: Any) -> bool:
+    """Whether a layer's running statistics are of data, not their initial 0 and 1."""
     mean, var = layer.running_mean, layer.running_var
     return mean is not None and bool((mean != 0).any() or (var != 1).any())
 

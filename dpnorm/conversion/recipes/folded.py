@@ -32,9 +32,8 @@ def folded(source: SourceNorm, init: Init, groups: Groups) -> Exchange:
     shift = beta - mu * scale. It goes into the layer before where that layer's output is shown to
     go nowhere else; otherwise it stays where it is, as a ChannelAffine.
     """
-    weight, bias, how = initial_affine(
-        source, init, lambda: (source.mean, source.var), eps=source.eps
-    )
+    start = initial_affine(source, init, lambda: (source.mean, source.var), eps=source.eps)
+    weight, bias, how = start.weight, start.bias, start.how
     scale = weight.double() / torch.sqrt(source.var.double() + source.eps)
     shift = bias.double() - source.mean.double() * scale
     if source.preceding is None:

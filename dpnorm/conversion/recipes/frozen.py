@@ -20,9 +20,7 @@ from dpnorm.norms import FrozenBatchNorm
 )
 def frozen(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """Keeps the running statistics as constants; calibration on public records replaces them."""
-    weight, bias, how = initial_affine(
-        source, init, lambda: (source.mean, source.var), eps=source.eps
-    )
-    norm = FrozenBatchNorm(source.mean, source.var, weight, bias, eps=source.eps)
+    start = initial_affine(source, init, lambda: (source.mean, source.var), eps=source.eps)
+    norm = FrozenBatchNorm(source.mean, source.var, start.weight, start.bias, eps=source.eps)
     origin = "running" if source.measured else "initial"
-    return norm, f"{origin} statistics kept as constants; scale and shift {how}"
+    return norm, f"{origin} statistics kept as constants; scale and shift {start.how}"

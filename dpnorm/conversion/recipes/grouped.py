@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from dpnorm.conversion.affine import initial_affine, set_affine
+from dpnorm.conversion.affine import EPS, SHRINKAGE, initial_affine, set_affine
 from dpnorm.conversion.moments import group_moments
 from dpnorm.conversion.recipes.registry import Groups, Init, recipe
 from dpnorm.conversion.source import SourceNorm
 from dpnorm.errors import ConversionError
 
+EPS_RULE = f"{EPS:g}, and {SHRINKAGE:g} variances more where it is matched"
 GROUP_WIDTH = 16  # channels a group, where nothing else is asked for
-EPS = 1e-5
 
 
 def groups_for(source: SourceNorm, groups: Groups) -> int:
@@ -52,10 +52,8 @@ def _way_out(source: SourceNorm) -> str:
 
 
 def _set_up(layer: nn.Module, source: SourceNorm, init: Init, groups: int) -> tuple[nn.Module, str]:
-    weight, bias, how = initial_affine(
-        source, init, lambda: group_moments(source.mean, source.var, groups), eps=EPS
-    )
-    return set_affine(layer, weight, bias), how
+    initial = initial_affine(source, init, lambda: group_moments(source.mean, source.var, groups))
+    return set_affine(layer, initial), initial.how
 
 
 @recipe(
@@ -66,7 +64,7 @@ def _set_up(layer: nn.Module, source: SourceNorm, init: Init, groups: int) -> tu
     preserves="approximately",
     data="none",
     paper="Wu and He, arXiv 1803.08494",
-    hyperparameters={"groups": f"C / {GROUP_WIDTH}, at least 1", "eps": str(EPS)},
+    hyperparameters={"groups": f"C / {GROUP_WIDTH}, at least 1", "eps": EPS_RULE},
 )
 def group(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """GroupNorm."""
@@ -84,7 +82,7 @@ def group(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, st
     preserves="approximately",
     data="none",
     paper="Ba, Kiros and Hinton, arXiv 1607.06450",
-    hyperparameters={"eps": str(EPS)},
+    hyperparameters={"eps": EPS_RULE},
 )
 def layer(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """LayerNorm on records of shape (C,), GroupNorm with one group on maps."""
@@ -104,7 +102,7 @@ def layer(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, st
     preserves="approximately",
     data="none",
     paper="Ulyanov, Vedaldi and Lempitsky, arXiv 1607.08022",
-    hyperparameters={"eps": str(EPS)},
+    hyperparameters={"eps": EPS_RULE},
 )
 def instance(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """InstanceNorm on maps; where the number of dimensions is not known, C groups of one."""

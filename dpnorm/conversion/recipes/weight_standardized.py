@@ -1,6 +1,6 @@
 """Weight standardization of the convolution before the norm, and GroupNorm in the norm's place."""
 
-from dpnorm.conversion.recipes.grouped import EPS, GROUP_WIDTH, group
+from dpnorm.conversion.recipes.grouped import EPS_RULE, GROUP_WIDTH, group
 from dpnorm.conversion.recipes.registry import Exchange, Groups, Init, recipe
 from dpnorm.conversion.source import SourceNorm
 from dpnorm.norms import WeightStandardizedConv
@@ -15,7 +15,7 @@ from dpnorm.norms.weight_standardized import CONVOLUTIONS, fan_in
     preserves="approximately",
     data="none",
     paper="Qiao et al., arXiv 1903.10520; De et al., arXiv 2204.13650",
-    hyperparameters={"groups": f"C / {GROUP_WIDTH}, at least 1", "eps": str(EPS)},
+    hyperparameters={"groups": f"C / {GROUP_WIDTH}, at least 1", "eps": EPS_RULE},
     wants_preceding=True,
 )
 def weight_standardized(source: SourceNorm, init: Init, groups: Groups) -> Exchange:
