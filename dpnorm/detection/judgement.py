@@ -150,7 +150,11 @@ def _output_gradients(isolation: Isolation, *, judged_loss: bool) -> Iterator[Do
 
 
 def _rows(isolation: Isolation) -> Iterator[Doubt]:
-    """Rows at the modules that Opacus samples."""
+    """Rows at the modules that Opacus samples.
+
+    A module whose rows are not the records' can be covered by one around it, as long as the
+    backward pass is torch's own: then it is linear, and the records' gradients add up.
+    """
     forward_mixed = any(any_mixed(m) for o in isolation.outputs for m in o.outputs if m.ndim)
     plan = row_plan(isolation)
     for call in isolation.calls:
@@ -166,7 +170,7 @@ def _rows(isolation: Isolation) -> Iterator[Doubt]:
         if kind == "mixed" and not forward_mixed:
             elements = any(any_mixed(m) for m in call.activations + call.gradients)
             if elements and not any(bits(m) for m in call.activations):
-                unit = unit_of(call.path, plan)
+                unit = None if isolation.foreign_backward else unit_of(call.path, plan)
                 yield Doubt(
                     "DPN502",
                     call.path,
@@ -179,7 +183,7 @@ def _rows(isolation: Isolation) -> Iterator[Doubt]:
                 where = event.location if event else ""
                 yield Doubt("DPN102", call.path, "its rows mix records", where)
             else:
-                unit = unit_of(call.path, plan)
+                unit = None if isolation.foreign_backward else unit_of(call.path, plan)
                 yield Doubt(
                     "DPN502",
                     call.path,

@@ -25,6 +25,7 @@ SAFE = {**safe_functions.ZOO, **safe_modules.ZOO}
 FAILS_CLOSED = {
     "keeps every output",
     "mixes gradients below a parameter of its own",
+    "a gradient normalized where no record runs",
     "split at a place that a record chooses",
     "mixed when a coin says so",
     "mixed when numpy's coin says so",

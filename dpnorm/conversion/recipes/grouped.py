@@ -99,7 +99,7 @@ def layer(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, st
     order=40,
     summary="each channel of a record alone",
     safe=True,
-    preserves="approximately",
+    preserves="no",
     data="none",
     paper="Ulyanov, Vedaldi and Lempitsky, arXiv 1607.08022",
     hyperparameters={"eps": EPS_RULE},

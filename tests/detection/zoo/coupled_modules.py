@@ -158,3 +158,25 @@ def _(x: Tensor) -> Tensor:
 ZOO["custom backward"] = Case(
     lambda: Wrapped(MixingBackward.apply), lambda: flat(), lambda o, t: F.mse_loss(o, t), flat
 )
+
+
+class UnitGradient(torch.autograd.Function):
+    """Gives back a gradient of length one, whatever the records sum up to."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad / grad.norm()
+
+
+@ZOO.module("a gradient normalized where no record runs", four)
+class Normalized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.out = nn.Linear(2, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x * UnitGradient.apply(self.scale(torch.ones(2))))
