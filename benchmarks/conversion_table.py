@@ -1,12 +1,13 @@
 """Accuracy that a network trained with BatchNorm keeps when its layers are exchanged.
 
-    python benchmarks/conversion_table.py [NAME ...]
+    python benchmarks/conversion_table.py [--eps] [NAME ...]
 
-NAME is a network (resnet8, vgg-small, mobilenet, mlp, resnet20), a data set (mnist5k, digits) or
-both as in resnet8/digits; without any, all. Prints Markdown: test accuracy right after the
-conversion, without training, for each variant and way to set scale and shift, beside Opacus's
-ModuleValidator.fix; then, for resnet20 on mnist5k, refinement with distillation, with its seconds.
-Everything is fixed by seeds. One thread.
+With --eps it prints instead how much of the source's accuracy matching keeps as eps grows. NAME is
+a network (resnet8, vgg-small, mobilenet, mlp, resnet20), a data set (mnist5k, digits) or both as in
+resnet8/digits; without any, all. Prints Markdown: test accuracy right after the conversion, without
+training, for each variant and way to set scale and shift, beside Opacus's ModuleValidator.fix; then
+for resnet20 on mnist5k, refinement with distillation, with its seconds. Everything is fixed by
+seeds. One thread.
 """
 
 import sys
@@ -18,6 +19,7 @@ from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 import dpnorm
+from dpnorm.conversion.affine import EPS, shrinkage_for
 from dpnorm.conversion.refinement import refine
 from dpnorm.conversion.synthesis import synthesize
 from dpnorm.data import Dataset
@@ -28,6 +30,7 @@ from dpnorm.training.predict import accuracy
 PUBLIC = 64  # records
 COUNT, SYNTHESIS_STEPS, DISTILL_STEPS = 128, 150, 600
 EPOCHS = {"mnist5k": 8, "digits": 15}
+MULTIPLES = (0, 1, 2, 4, 8, 16)
 COLUMNS = ("reset", "copy", "match", f"match on {PUBLIC} public")
 
 
@@ -139,6 +142,20 @@ def refined(
     )
 
 
+def kept_by_eps(name: str, model: nn.Module, source: float, data: Dataset) -> None:
+    """Prints the share of the source's accuracy that is kept at several eps."""
+    for to in ("group", "layer"):
+        matched = dpnorm.convert(model, to)
+        variances = {c.path: ((c.eps or EPS) - EPS) / shrinkage_for(model) for c in matched.changes}
+        cells = []
+        for times in MULTIPLES:
+            eps = {path: EPS + times * variance for path, variance in variances.items()}
+            converted = dpnorm.convert(model, to, eps=eps).model
+            cells.append(f"{100 * accuracy(converted, data.test) / source:.1f}")
+        start = f"| {name} | {data.name} | {100 * source:.1f} | {to} "
+        print(f"{start}| {' | '.join(cells)} |", flush=True)
+
+
 def chosen(names: list[str]) -> list[tuple[str, str]]:
     """The pairs of network and data set that the names ask for."""
     pairs = [(network, data) for data in DATA for network in NETWORKS]
@@ -152,12 +169,22 @@ def chosen(names: list[str]) -> list[tuple[str, str]]:
 def main(names: list[str]) -> None:
     """Prints the tables."""
     torch.set_num_threads(1)
-    print(f"| network | data | BatchNorm | Opacus's fix | variant | {' | '.join(COLUMNS)} |")
-    print("|---" * (5 + len(COLUMNS)) + "|", flush=True)
+    by_eps = "--eps" in names
+    names = [name for name in names if name != "--eps"]
+    if by_eps:
+        heads = [f"eps = {times:g} s" for times in MULTIPLES]
+        print(f"| network | data | BatchNorm | variant | {' | '.join(heads)} |")
+        print("|---" * (4 + len(MULTIPLES)) + "|", flush=True)
+    else:
+        print(f"| network | data | BatchNorm | Opacus's fix | variant | {' | '.join(COLUMNS)} |")
+        print("|---" * (5 + len(COLUMNS)) + "|", flush=True)
     deep = None
     for name, data_name in chosen(names):
         data = dpnorm.data.load(data_name)
         model, source = trained(name, data)
+        if by_eps:
+            kept_by_eps(name, model, source, data)
+            continue
         table(name, model, source, data)
         if (name, data_name) == ("resnet20", "mnist5k"):
             deep = model, source, data

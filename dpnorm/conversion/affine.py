@@ -2,13 +2,15 @@
 
 A norm that divides each record by its own deviation changes the function of a network most for
 records whose deviation is far from the population's: a picture with little ink. A matched layer
-therefore gets an eps of several times the variance s that it is expected to see,
+therefore gets an eps of a few times the variance s that it is expected to see,
 
-    y = gamma' (x - m(x)) / sqrt(s(x) + eps) + beta',   eps = 1e-5 + 4 s,
+    y = gamma' (x - m(x)) / sqrt(s(x) + eps) + beta',   eps = 1e-5 + k s,
 
 which draws every record's variance towards the population's. gamma' is matched with that eps, so
 that a record of variance s is treated as before. A smaller eps normalizes each record more strongly
-and keeps less of what the network has learned (docs/conversion.md has the numbers).
+and keeps less of what the network has learned; a larger one relies on running statistics, which lag
+behind where the learning rate was never lowered (docs/conversion.md has the numbers). k is 2, and 8
+in networks with depthwise convolutions, which do not average a record's scale over channels.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,18 @@ from dpnorm.conversion.moments import matched_affine
 from dpnorm.conversion.source import SourceNorm
 
 EPS = 1e-5
-SHRINKAGE = 4.0  # eps of a matched layer, in units of the variance that it is expected to see
+SHRINKAGE = 2.0  # eps of a matched layer, in units of the variance that it is expected to see
+DEPTHWISE_SHRINKAGE = 8.0
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def shrinkage_for(model: nn.Module) -> float:
+    """The factor k above for the norms of a network."""
+    depthwise = any(
+        isinstance(module, _CONVOLUTIONS) and module.groups == module.in_channels > 1
+        for module in model.modules()
+    )
+    return DEPTHWISE_SHRINKAGE if depthwise else SHRINKAGE
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ def initial_affine(
         how = "copied (no running statistics to match)"
         return Initial(source.weight, source.bias, plain, how)
     mean, var = moments()
-    new_eps = EPS + SHRINKAGE * float(var.double().mean()) if asked is None else asked
+    new_eps = EPS + source.shrinkage * float(var.double().mean()) if asked is None else asked
     weight, bias = matched_affine(
         source.weight,
         source.bias,

@@ -55,7 +55,7 @@ def convert(
             (`dpnorm.conversion.synthesis`), which takes about a minute for a small network.
         select: which layers: path patterns, or a function of (path, module); default all.
         eps: of the new layers, a number or a dict by path; default 1e-5, and for matched layers
-            four variances more, which keeps the function of records that differ from the
+            a few variances more, which keeps the function of records that differ from the
             population (`dpnorm.conversion.affine` says how). Frozen and folded layers keep theirs.
         statistics_origin: where the running statistics come from: "private", "public" or
             "unknown". It stands in the manifest, with a warning where they are private.

@@ -32,6 +32,7 @@ class SourceNorm:
     measured: bool  # whether mean and var are statistics of data, not their initial 0 and 1
     preceding: nn.Module | None = None  # the linear layer before it, where that is shown
     preceding_path: str | None = None
+    shrinkage: float = 0.0  # see `dpnorm.conversion.affine`
     new_eps: float | None = None  # of the layer in its place, where it was asked for
 
     @classmethod
@@ -43,6 +44,7 @@ class SourceNorm:
         dims: int | None = None,
         absolute: bool = False,
         preceding: tuple[str, nn.Module] | None = None,
+        shrinkage: float = 0.0,
         new_eps: float | None = None,
     ) -> "SourceNorm":
         """Reads a layer.
@@ -53,6 +55,7 @@ class SourceNorm:
             dims: the number of dimensions behind the channel, where the class does not tell.
             absolute: whether the layer's scale is |weight| + eps.
             preceding: path and layer of the linear layer before it.
+            shrinkage: of the new layer's variance, see `dpnorm.conversion.affine`.
             new_eps: of the layer in its place, where it was asked for.
         """
         channels, eps = num_channels(layer), getattr(layer, "eps", 1e-5)
@@ -81,6 +84,7 @@ class SourceNorm:
             measured=bool((mean != 0).any() or (var != 1).any()),
             preceding=preceding[1] if preceding else None,
             preceding_path=preceding[0] if preceding else None,
+            shrinkage=shrinkage,
             new_eps=new_eps,
         )
 

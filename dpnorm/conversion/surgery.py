@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from dpnorm.conversion.affine import shrinkage_for
 from dpnorm.conversion.kinds import has_plain_forward, is_batch_norm
 from dpnorm.conversion.preceding import preceding_layers
 from dpnorm.conversion.recipes import Exchange, Groups, Init, Variant
@@ -88,6 +89,7 @@ def replace_layers(
     """
     if variant.recipe is None:
         return model, ()
+    shrinkage = shrinkage_for(model)
     norms = _to_replace(batch_norms(model, select))
     before = preceding_layers(model, [path for path, _, _ in norms], graphs)
     new_layers: dict[int, nn.Module] = {}
@@ -100,6 +102,7 @@ def replace_layers(
             dims=None if dims is None else dims.get(path),
             absolute=fused.absolute,
             preceding=(preceding, model.get_submodule(preceding)) if preceding else None,
+            shrinkage=shrinkage,
             new_eps=eps.get(path) if isinstance(eps, Mapping) else eps,
         )
         built = variant.recipe(source, init, groups)

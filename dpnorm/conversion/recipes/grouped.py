@@ -2,13 +2,16 @@
 
 from torch import nn
 
-from dpnorm.conversion.affine import EPS, SHRINKAGE, initial_affine, set_affine
+from dpnorm.conversion.affine import DEPTHWISE_SHRINKAGE, EPS, SHRINKAGE, initial_affine, set_affine
 from dpnorm.conversion.moments import group_moments
 from dpnorm.conversion.recipes.registry import Groups, Init, recipe
 from dpnorm.conversion.source import SourceNorm
 from dpnorm.errors import ConversionError
 
-EPS_RULE = f"{EPS:g}, and {SHRINKAGE:g} variances more where it is matched"
+EPS_RULE = (
+    f"{EPS:g}, and where it is matched {SHRINKAGE:g} variances more "
+    f"({DEPTHWISE_SHRINKAGE:g} beside depthwise convolutions)"
+)
 GROUP_WIDTH = 16  # channels a group, where nothing else is asked for
 
 
