@@ -8,7 +8,7 @@ from opacus.grad_sample import GradSampleModuleExpandedWeights
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from dpnorm.detection import Report, Verdict, check
+from dpnorm.detection import Report, check
 from dpnorm.detection.inputs import Inputs, first_records, map_tensors
 from dpnorm.detection.loss_probes import Criterion
 from dpnorm.errors import InputError, RefusedError, unknown_name
@@ -211,9 +211,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             return GradSampleModuleExpandedWeights(module, **options)
         if mode != "ghost":
             options.pop("max_grad_norm", None)
-        wrapped = hooks_for(module, self._report.rows, mode=mode, **options)
-        _keep_frozen(module, self._report)
-        return wrapped
+        return hooks_for(module, self._report.rows, mode=mode, **options)
 
 
 def _sample(
@@ -269,25 +267,3 @@ def _require_plain_rows(report: Report) -> None:
                 f"refused: mode 'ew' has no gradient of one record in {found.path or 'the model'} "
                 f"({found.code}): {found.message}. Take grad_sample_mode='hooks'"
             )
-
-
-def _keep_frozen(module: nn.Module, report: Report) -> None:
-    """Refuses to run layers in training mode that were proven only in evaluation mode."""
-    fragile = [
-        (f.path, module.get_submodule(f.path)) for f in report.findings if f.code == "DPN401"
-    ]
-    if not fragile or report.verdict == Verdict.REFUTED:
-        return
-
-    def guard(model: nn.Module, args: Any) -> None:
-        for path, layer in fragile:
-            if layer.training:
-                raise RefusedError(
-                    f"refused: {path} was in evaluation mode when the model was judged, and would "
-                    "now use the statistics of the batch (DPN401): convert it with "
-                    "dpnorm.convert(model, to='frozen')"
-                )
-
-    module.autograd_grad_sample_hooks.append(  # type: ignore[union-attr, operator]
-        module.register_forward_pre_hook(guard)
-    )

@@ -20,7 +20,7 @@ from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
 )
 from torch import Tensor, nn
 
-from dpnorm.errors import InputError, unknown_name
+from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
@@ -62,9 +62,13 @@ class _OneGradientARecord(GradSampleHooks):
         self.enable_hooks()
 
     def _watch_batches(self) -> None:
+        modes = [(path, m, m.training) for path, m in self._module.named_modules()]
+        flags = [(name, p, p.requires_grad) for name, p in self._module.named_parameters()]
+
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
             if not self._listens():
                 return
+            _require_as_judged(modes, flags)
             tensors = tensors_of((args, kwargs))
             if tensors:
                 self._records = len(tensors[0])
@@ -152,6 +156,30 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _trainable(self) -> list[nn.Parameter]:
         return [p for p in self._module.parameters() if p.requires_grad]
+
+
+def _require_as_judged(
+    modes: list[tuple[str, nn.Module, bool]], flags: list[tuple[str, nn.Parameter, bool]]
+) -> None:
+    """Refuses a model that is no longer the one that was judged.
+
+    Raises:
+        RefusedError: a module's mode, or what is trained, has changed.
+    """
+    for path, module, training in modes:
+        if module.training != training:
+            was, now = ("training", "evaluation") if training else ("evaluation", "training")
+            raise RefusedError(
+                f"refused: {path or 'the model'} was in {was} mode when the model was judged, and "
+                f"is now in {now} mode, which may couple records (DPN401): put it back after "
+                "model.train(), or, for a BatchNorm, dpnorm.convert(model, to='frozen') first"
+            )
+    for name, parameter, trainable in flags:
+        if parameter.requires_grad != trainable:
+            raise RefusedError(
+                f"refused: requires_grad of {name} has changed since the model was made private: "
+                "its gradient would not be clipped; call make_private again"
+            )
 
 
 class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):

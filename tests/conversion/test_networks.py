@@ -14,7 +14,8 @@ TIMM = """resnet10t eca_resnet33ts seresnext26t_32x4d skresnet18 resnest14d ghos
 efficientnet_lite0 regnety_002 hrnet_w18_small convmixer_768_32 mobilevit_xxs levit_128s
 coatnet_0_rw_224 halonet26t efficientformer_l1 efficientvit_b0 fastvit_t8 starnet_s1
 mobilenetv4_conv_small repvgg_a0 dla34 hgnet_tiny""".split()
-SIDES = {"inception_v3": 299, "maxvit_t": 224, "googlenet": 64}
+# pixels a side; others of torchvision take 64, of timm their own
+SIDES = {"inception_v3": 299, "maxvit_t": 224, "convmixer_768_32": 64}
 QUICK = ["resnet18"]
 VARIANTS = ["group", "layer", "frozen"]
 
@@ -75,7 +76,7 @@ def test_torchvision(name, to):
 def test_timm(name, to):
     timm = pytest.importorskip("timm")
     model = timm.create_model(name, pretrained=False, num_classes=3)
-    takes_a_private_step(model, model.default_cfg["input_size"][-1], to)
+    takes_a_private_step(model, SIDES.get(name, model.default_cfg["input_size"][-1]), to)
 
 
 @pytest.mark.slow

@@ -114,6 +114,16 @@ def test_a_layer_that_was_proven_in_evaluation_may_not_be_trained():
         wrapped(x)
 
 
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_what_is_trained_may_not_change_afterwards(mode):
+    model = plain()
+    model[0].weight.requires_grad_(False)
+    wrapped, _, _ = private(dpnorm.PrivacyEngine(), model, loader(4, 5, 5), mode=mode)
+    model[0].weight.requires_grad_(True)
+    with pytest.raises(RefusedError, match=r"0.weight has changed"):
+        wrapped(torch.randn(3, 4, 5, 5))
+
+
 def test_a_parameter_outside_its_module_is_refused_since_ghost_norms_would_miss_it():
     class Twice(nn.Module):
         def __init__(self) -> None:
