@@ -53,7 +53,8 @@ def record_gradients(
     sampler = None if functional else _sampler(module)
     if sampler is None or kwargs or not all(isinstance(a, Tensor) for a in args):
         return functional_gradients(module, args, kwargs, gradient, records, rows, output)
-    given = [tensor.detach() for tensor in args]
+    # Opacus's convolutions unfold by strides and are wrong on a permuted tensor
+    given, gradient = [tensor.detach().contiguous() for tensor in args], gradient.contiguous()
     if not rows.folded and len(gradient) == records:
         found = sampler(module, given, gradient)
     elif type(module) in _ANY_DIMENSIONS:

@@ -108,6 +108,18 @@ class Attention(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
+class Permuted(nn.Module):
+    """Convolves what was made with channels last, as networks with a LayerNorm over them do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mix, self.head = nn.LayerNorm(4), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.mix(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return self.head(torch.tanh(x).mean((2, 3)))
+
+
 def pictures():
     return torch.randn(RECORDS, 4, 5, 5)
 
@@ -138,6 +150,7 @@ CASES = {
     "transposed convolution": (lambda: head(nn.ConvTranspose2d(4, 4, 3)), pictures),
     "windows record-major": (Windows, sequences),
     "windows record-minor": (lambda: Windows(minor=True), sequences),
+    "convolution of a permuted tensor": (Permuted, pictures),
     "positions": (Positions, lambda: torch.randint(0, 9, (RECORDS, 4))),
     "padding": (
         lambda: nn.Sequential(nn.Embedding(9, 6, padding_idx=0), nn.Flatten(), nn.Linear(24, 3)),
