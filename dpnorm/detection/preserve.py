@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -73,16 +74,26 @@ class SavedState:
         return [(parameter, parameter.detach().clone()) for parameter, _ in self._written]
 
 
+_JUDGING: ContextVar[bool] = ContextVar("judging", default=False)
+
+
+def is_judging() -> bool:
+    """Whether a model is being judged: what others hooked to it must not act."""
+    return _JUDGING.get()
+
+
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Iterator[SavedState]:
     """Restores buffers, gradients and the random state at the end, also after an exception."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     state = SavedState(model)
+    judging = _JUDGING.set(True)
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
         try:
             yield state
         finally:
+            _JUDGING.reset(judging)
             state.restore()
             random.setstate(python_state)
             np.random.set_state(numpy_state)

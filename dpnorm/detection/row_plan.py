@@ -37,6 +37,8 @@ def unit_of(path: str, plan: Mapping[str, Rows]) -> str | None:
 def _rows_of(call: ModuleCall, records: int) -> Rows | None:
     lines = record_bits(call.first_bit, records)
     shared = tuple(not bits(mask) for mask in call.activations)
+    if any(alike and records in m.shape for m, alike in zip(call.activations, shared, strict=True)):
+        return None  # constants as long as the batch: a hidden state, a padding mask
     masks = [m for m, alike in zip(call.activations, shared, strict=True) if not alike]
     if not masks:
         return None

@@ -1,6 +1,7 @@
 """A gradient a record for any module, by running it on one record at a time."""
 
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ def functional_gradients(
     records: int,
     rows: Rows,
     output: int = 0,
+    *,
+    buffers: Mapping[str, Tensor] | None = None,
+    reset: Callable[[], None] = lambda: None,
 ) -> dict[nn.Parameter, Tensor]:
     """The gradient of each record for every trainable parameter of a module: (records, *shape).
 
@@ -33,10 +37,12 @@ def functional_gradients(
         records: how many.
         rows: which row belongs to which record.
         output: which of the output tensors that have a dimension.
+        buffers: as they were before the forward pass; default as they are. They are not written.
+        reset: called before each run, to put back what the module keeps in Python.
     """
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     constant = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
-    constant |= dict(module.named_buffers())
+    state = dict(module.named_buffers()) if buffers is None else buffers
     flat, rebuild = _split((args, kwargs))
     by_record = [not rows.is_shared(i) for i in range(len(flat))]
     flat = [
@@ -44,8 +50,10 @@ def functional_gradients(
     ]
 
     def objective(parameters: dict[str, Tensor], backprop: Tensor, *tensors: Tensor) -> Tensor:
+        reset()
         own_args, own_kwargs = rebuild(tensors)
-        out = functional_call(module, (parameters, constant), own_args, own_kwargs)
+        fresh = constant | {name: buffer.clone() for name, buffer in state.items()}
+        out = functional_call(module, (parameters, fresh), own_args, own_kwargs)
         return (_tensors(out)[output] * backprop).sum()
 
     values = {name: p.detach() for name, p in trainable.items()}

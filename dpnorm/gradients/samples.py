@@ -1,6 +1,6 @@
 """One gradient a record for every parameter of a module, from what a hook has captured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -28,6 +28,8 @@ def record_gradients(
     *,
     functional: bool = False,
     output: int = 0,
+    buffers: Mapping[str, Tensor] | None = None,
+    reset: Callable[[], None] = lambda: None,
 ) -> dict[nn.Parameter, Tensor]:
     """Each record's gradient of the module's trainable parameters: (records, *shape) tensors.
 
@@ -44,15 +46,19 @@ def record_gradients(
         rows: which row belongs to which record.
         functional: run the module again record by record, whatever its class.
         output: which of the module's output tensors the gradient belongs to.
+        buffers: of the module before it ran, for running it again; default as they are.
+        reset: called before the module runs again.
     """
     if not records:
         return {p: p.new_zeros((0, *p.shape)) for p in module.parameters() if p.requires_grad}
     if isinstance(module, _BatchNorm):
         found = _batch_norm_rows(module, args[0], gradient)
         return {p: rows.grouped(g, records).sum(1) for p, g in found.items() if p.requires_grad}
-    sampler = None if functional else _sampler(module)
+    sampler = None if functional else sampler_of(module)
     if sampler is None or kwargs or not all(isinstance(a, Tensor) for a in args):
-        return functional_gradients(module, args, kwargs, gradient, records, rows, output)
+        return functional_gradients(
+            module, args, kwargs, gradient, records, rows, output, buffers=buffers, reset=reset
+        )
     # Opacus's convolutions unfold by strides and are wrong on a permuted tensor
     given, gradient = [tensor.detach().contiguous() for tensor in args], gradient.contiguous()
     if not rows.folded and len(gradient) == records:
@@ -70,10 +76,12 @@ def record_gradients(
     return {p: g for p, g in found.items() if p.requires_grad}
 
 
-def _sampler(module: nn.Module) -> Sampler | None:
+def sampler_of(module: nn.Module) -> Sampler | None:
     """Opacus's sampler of the module's class, but where it would be wrong or fail."""
     if isinstance(module, nn.LayerNorm) and module.bias is None:
         return None
+    if isinstance(module, nn.EmbeddingBag):
+        return None  # its sampler wants offsets
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return None
     return GradSampleModule.GRAD_SAMPLERS.get(type(module))

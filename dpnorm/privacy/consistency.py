@@ -45,7 +45,7 @@ def require_consistent(
     """
     with preserved(model):
         hooks = RecordGradSampleHooks(
-            model, rows=rows, loss_reduction="sum", force_functorch=force_functorch
+            model, rows=rows, own=True, loss_reduction="sum", force_functorch=force_functorch
         )
         try:
             with torch.enable_grad(), nullcontext() if exact else ConstantDraws():

@@ -16,8 +16,11 @@ from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_of, noise_for
 from dpnorm.privacy.admission import Allow, require_admitted
 from dpnorm.privacy.consistency import require_consistent
 from dpnorm.privacy.grad_sample import MODES, hooks_for
+from dpnorm.privacy.record_loss import RecordLoss
 from dpnorm.privacy.statement import PrivacyStatement
 
+CLIPPINGS = ("flat", "per_layer")  # "adaptive" divides by the number of records, unnoised
+FIXED = "fixed batches, each accounted as a full one that a record moves by twice the clipping norm"
 SAMPLE = 4  # records on which a model is judged
 
 
@@ -28,7 +31,8 @@ class PrivacyEngine(opacus.PrivacyEngine):
     are captured by tensor hooks, so that in-place operations do no harm; rows that a module folds
     into the batch (windows, time steps) are put together to one gradient a record before anything
     is clipped; constant buffers may stand beside parameters; fixed batches (poisson_sampling=False)
-    are accounted without amplification by sampling.
+    are accounted without amplification by sampling, and for twice the sensitivity, since a record
+    more or less moves others to other batches.
 
     Formal guarantee: (epsilon, delta) of `get_epsilon` for adding or removing one record, for the
     weights after the steps that were taken, if the model was proven and with its loss
@@ -92,6 +96,13 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "the module is in evaluation mode: call module.train() first, since it is judged "
                 "in the modes in which it is trained"
             )
+        if options.get("clipping", "flat") not in CLIPPINGS:
+            raise unknown_name("clipping", options["clipping"], CLIPPINGS)
+        if len(self.accountant):
+            raise InputError(
+                "this engine has booked steps of another training: take a new engine for each, so "
+                "that each statement says what holds for its own"
+            )
         inputs, targets = _sample(module, data_loader, sample_inputs)
         self._report = _judged(module, inputs, targets, criterion, loss_reduction, allow)
         if grad_sample_mode != "ew":
@@ -105,7 +116,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         made = super().make_private(
             module=module,
             optimizer=optimizer,
-            criterion=criterion or nn.CrossEntropyLoss(reduction=loss_reduction),
+            criterion=_for_mode(criterion, grad_sample_mode, loss_reduction),
             data_loader=data_loader,
             noise_multiplier=noise_multiplier,
             max_grad_norm=max_grad_norm,
@@ -114,8 +125,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             poisson_sampling=poisson_sampling,
             **options,
         )
-        rate = 1 / len(data_loader) if poisson_sampling else 1.0
-        made[1].attach_step_hook(self.accountant.get_optimizer_hook_fn(sample_rate=rate))
+        self._book(made[1], 1 / len(data_loader), poisson=poisson_sampling)
         self._facts = {"clip": max_grad_norm, "poisson": poisson_sampling, "allow": allow}
         self._facts["seeded"] = options.get("noise_generator") is not None
         return made
@@ -155,7 +165,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             steps=epochs * len(data_loader),
             delta=target_delta,
             accountant=self.accountant.mechanism(),
-        )
+        ) * (1 if poisson_sampling else 2)
         return self.make_private(
             data_loader=data_loader,
             noise_multiplier=noise,
@@ -198,8 +208,32 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 else "torch's generators (Mersenne Twister)"
             ),
             isolation=f"{self._report.summary()}; loss {self._report.loss}",
-            sampling=mode if self._facts["poisson"] else "fixed batches, accounted as full ones",
+            sampling=mode if self._facts["poisson"] else FIXED,
         )
+
+    def _book(self, optimizer: Any, rate: float, *, poisson: bool) -> None:
+        """Accounts every step; hooks that are attached later come on top.
+
+        Without Poisson sampling a record that is added or removed moves others to other batches:
+        a step may then move by twice the clipping norm, and no sampling hides it.
+        """
+
+        def book(optimizer: Any) -> None:
+            batches = optimizer.accumulated_iterations
+            self.accountant.step(
+                noise_multiplier=optimizer.noise_multiplier / (1 if poisson else 2),
+                sample_rate=min(1.0, rate * batches) if poisson else 1.0,
+            )
+
+        def attach(function: Any) -> None:
+            def both(optimizer: Any) -> None:
+                book(optimizer)
+                function(optimizer)
+
+            optimizer.step_hook = both
+
+        optimizer.step_hook = book
+        optimizer.attach_step_hook = attach
 
     def _prepare_model(self, module: nn.Module, **options: Any) -> Any:
         mode = options.pop("grad_sample_mode", "hooks")
@@ -212,6 +246,14 @@ class PrivacyEngine(opacus.PrivacyEngine):
         if mode != "ghost":
             options.pop("max_grad_norm", None)
         return hooks_for(module, self._report.rows, mode=mode, **options)
+
+
+def _for_mode(
+    criterion: Criterion | None, mode: str, loss_reduction: Literal["mean", "sum"]
+) -> Any:
+    if mode != "ghost":
+        return criterion or nn.CrossEntropyLoss(reduction=loss_reduction)
+    return RecordLoss(criterion or nn.CrossEntropyLoss(reduction=loss_reduction), loss_reduction)
 
 
 def _sample(

@@ -7,7 +7,7 @@ a module folds into the batch are put together before anything is clipped.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,16 +20,28 @@ from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
 )
 from torch import Tensor, nn
 
+from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
 
+@dataclass
+class Pass:
+    """One forward pass of the model: of how many records, and whether its backward pass is over."""
+
+    records: int
+    over: bool = False
+
+
 class _OneGradientARecord(GradSampleHooks):
     """What both of Opacus's hook classes get in place of their own hooks."""
 
-    def __init__(self, m: nn.Module, *, rows: Mapping[str, Rows], **options: Any) -> None:
+    def __init__(
+        self, m: nn.Module, *, rows: Mapping[str, Rows], own: bool = False, **options: Any
+    ) -> None:
         object.__setattr__(self, "_rows", dict(rows))  # asked for while nn.Module is not set up
+        object.__setattr__(self, "_own", own)  # whether it listens while a model is judged
         super().__init__(m, **options)
 
     @classmethod
@@ -51,53 +63,70 @@ class _OneGradientARecord(GradSampleHooks):
             raise InputError("batch_first=False is not supported: put the batch first")
         self.autograd_grad_sample_hooks: list[Any] = []
         self._module.autograd_grad_sample_hooks = self.autograd_grad_sample_hooks
-        self._records = 0
         self._scaled_by_records = loss_reduction == "mean"
+        self._running: Pass | None = None  # the forward pass that is under way
+        self._ending: Pass | None = None  # the one whose backward pass is under way
         self._uses: Counter[nn.Parameter] = Counter()
-        self._in_backward = False
         self._recomputing = False
-        self._watch_batches()
+        self._watch_passes()
         for unit in units(self._module, self._rows):
             self._watch(replace(unit, functional=unit.functional or force_functorch))
+        self._end_handle()  # after the hooks of a model that is a unit itself
         self.enable_hooks()
 
-    def _watch_batches(self) -> None:
+    def _watch_passes(self) -> None:
         modes = [(path, m, m.training) for path, m in self._module.named_modules()]
         flags = [(name, p, p.requires_grad) for name, p in self._module.named_parameters()]
 
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if not self._listens():
+            if module is not self._module or not self._listens():
                 return
             _require_as_judged(modes, flags)
             tensors = tensors_of((args, kwargs))
-            if tensors:
-                self._records = len(tensors[0])
-            if self._in_backward:  # the last backward pass raised before its end
-                self._in_backward = False
-                self._uses.clear()
+            self._running = Pass(len(tensors[0]) if tensors else 0)
+            self._uses.clear()
+            if self._ending is not None:  # the last backward pass raised before its end
+                self._ending = None
                 for parameter in self._trainable():
-                    parameter.__dict__.pop("_current_grad_sample", None)
+                    for name in ("_current_grad_sample", "_current_norm"):
+                        parameter.__dict__.pop(name, None)
 
-        handle = self._module.register_forward_pre_hook(start, with_kwargs=True)
-        self.autograd_grad_sample_hooks.append(handle)
+        def end(module: nn.Module, args: Any, output: Any) -> None:
+            if module is self._module and not self._recomputing:
+                self._running = None
+
+        handles = self.autograd_grad_sample_hooks
+        handles.append(self._module.register_forward_pre_hook(start, with_kwargs=True))
+        self._end_handle = lambda: handles.append(
+            self._module.register_forward_hook(end, always_call=True)
+        )
 
     def _watch(self, unit: Unit) -> None:
         waiting: list[Arguments] = []
 
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if self._listens():
-                waiting.append(Arguments.kept(args, kwargs, clone=unit.functional))
+            if module is unit.module and self._listens():
+                waiting.append(Arguments.kept(unit, args, kwargs))
 
         def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if not self._listens() or not waiting:
+            if module is not unit.module or not self._listens() or not waiting:
                 return
-            given, records = waiting.pop(), self._records
-            outputs = tensors_of(output)
-            if any(out.requires_grad for out in outputs):
-                self._uses.update(p for p in unit.module.parameters() if p.requires_grad)
-            for index, out in enumerate(outputs):
-                if out.requires_grad:
-                    out.register_hook(partial(self._arrived, unit, given, records, index))
+            given, running = waiting.pop(), self._running
+            outputs = [
+                (index, out)
+                for index, out in enumerate(tensors_of(output))
+                if out.requires_grad and not any(out is o for o in tensors_of(output)[:index])
+            ]
+            if not outputs:
+                return
+            if running is None:
+                raise RefusedError(
+                    f"refused: {unit.path or 'the model'} ran outside of a forward pass of the "
+                    "model, so that the number of records is not known: call the model itself"
+                )
+            self._uses.update(p for p in unit.module.parameters() if p.requires_grad)
+            for index, out in outputs:
+                out.register_hook(partial(self._arrived, unit, given, running, index))
 
         handles = self.autograd_grad_sample_hooks
         handles.append(unit.module.register_forward_pre_hook(before, with_kwargs=True))
@@ -105,21 +134,31 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _listens(self) -> bool:
         active = self.hooks_enabled and self._module.training and not self._recomputing
-        return bool(active and torch.is_grad_enabled())
+        return bool(active and torch.is_grad_enabled() and not (is_judging() and not self._own))
 
     def _arrived(
-        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+        self, unit: Unit, given: Arguments, own: "Pass", output: int, gradient: Tensor
     ) -> None:
         """An output's gradient is there: each record's part of it goes to the parameters."""
         if not self.hooks_enabled:
             return
-        if not self._in_backward:
-            self._in_backward = True
+        if own.over:
+            raise RefusedError(
+                "refused: a second backward pass through one forward pass would count each record "
+                "twice: add the losses, and call backward once"
+            )
+        if self._ending is None:
+            self._ending = own
             torch.autograd.Variable._execution_engine.queue_callback(self._end_backward)
-        scale = records if self._scaled_by_records else 1
+        if self._ending is not own:
+            raise RefusedError(
+                "refused: one backward pass goes through two forward passes of the model, whose "
+                "rows may be of different records: call the model once a step"
+            )
+        scale = own.records if self._scaled_by_records else 1
         self._recomputing = True
         try:
-            self._sample(unit, given, records, output, gradient.detach() * scale)
+            self._sample(unit, given, own.records, output, gradient.detach() * scale)
         finally:
             self._recomputing = False
 
@@ -133,15 +172,15 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _end_backward(self) -> None:
         """Once a backward pass is over, what every parameter got is one batch's gradients."""
-        self._in_backward = False
-        self._uses.clear()
+        assert self._ending is not None
+        records, self._ending.over, self._ending = self._ending.records, True, None
         for parameter in self._trainable():
             own = parameter.__dict__.pop("_current_grad_sample", None)
-            self._finish(parameter, own)
+            self._finish(parameter, own, records)
 
-    def _finish(self, parameter: nn.Parameter, own: Tensor | None) -> None:
+    def _finish(self, parameter: nn.Parameter, own: Tensor | None, records: int) -> None:
         if own is None:  # no record moved it
-            own = parameter.new_zeros((self._records, *parameter.shape))
+            own = parameter.new_zeros((records, *parameter.shape))
         before = parameter.grad_sample  # type: ignore[attr-defined]
         if before is None:
             parameter.grad_sample = own  # type: ignore[attr-defined]
@@ -206,10 +245,10 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
         plain = type(unit.module) is nn.Linear and not unit.functional
         return self.use_ghost_clipping and plain and once
 
-    def _finish(self, parameter: nn.Parameter, own: Tensor | None) -> None:
+    def _finish(self, parameter: nn.Parameter, own: Tensor | None, records: int) -> None:
         norm = parameter.__dict__.pop("_current_norm", None)
         if norm is None:
-            norm = parameter.new_zeros(self._records)
+            norm = parameter.new_zeros(records)
             norm = norm if own is None else own.flatten(1).norm(2, dim=1)
         parameter._norm_sample = norm  # type: ignore[attr-defined]
 

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dpnorm.detection import sampled_modules, unit_of
-from dpnorm.errors import RefusedError
-from dpnorm.gradients import Rows, record_gradients
+from dpnorm.detection.attributes import SavedAttributes
+from dpnorm.errors import DpnormError, RefusedError
+from dpnorm.gradients import Rows, record_gradients, sampler_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Unit:
     module: nn.Module
     rows: Rows
     functional: bool
+
+    @property
+    def reruns(self) -> bool:
+        """Whether its gradients take another run of the module."""
+        plain = isinstance(self.module, _BatchNorm) or sampler_of(self.module) is not None
+        return self.functional or not plain
 
     def gradients(
         self, given: "Arguments", gradient: Tensor, records: int, output: int
@@ -48,28 +56,51 @@ class Unit:
                 f"refused: {self.path or 'the model'} gave {len(gradient)} rows for {records} "
                 "records, where each record had one row when the model was judged (DPN503)"
             )
-        return record_gradients(
-            self.module,
-            *given.unchanged(self.path),
-            gradient,
-            records,
-            self.rows,
-            functional=self.functional or output > 0,
-            output=output,
-        )
+        args, kwargs = given.unchanged(self.path)
+        now = SavedAttributes(self.module) if self.reruns else None
+        try:
+            return record_gradients(
+                self.module,
+                args,
+                kwargs,
+                gradient,
+                records,
+                self.rows,
+                functional=self.functional or output > 0,
+                output=output,
+                buffers=given.buffers,
+                reset=given.reset,
+            )
+        except DpnormError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise RefusedError(
+                f"refused: {self.path or 'the model'} cannot be run again on one record, which its "
+                f"gradient takes (DPN502): {type(error).__name__}: {reason}"
+            ) from error
+        finally:
+            if now is not None:
+                now.restore()
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a module was given, and in which version."""
+    """What a module was given, in which version, and the module's state at that time."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     versions: tuple[int, ...]
+    buffers: dict[str, Tensor]
+    attributes: SavedAttributes | None
 
     @classmethod
-    def kept(cls, args: tuple[Any, ...], kwargs: dict[str, Any], *, clone: bool) -> Self:
-        """Keeps arguments without their graph; as copies where the module may write them."""
+    def kept(cls, unit: Unit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+        """Keeps arguments without their graph; as copies where the module may write them.
+
+        For a module that will run again its buffers and attributes are kept as well.
+        """
+        clone = unit.functional
 
         def keep(value: Any) -> Any:
             if not isinstance(value, Tensor):
@@ -77,7 +108,18 @@ class Arguments:
             return value.detach().clone() if clone else value.detach()
 
         args, kwargs = torch.utils._pytree.tree_map(keep, (args, kwargs))
-        return cls(args, kwargs, tuple(t._version for t in tensors_of((args, kwargs))))
+        return cls(
+            args,
+            kwargs,
+            tuple(t._version for t in tensors_of((args, kwargs))),
+            {n: b.detach().clone() for n, b in unit.module.named_buffers() if unit.reruns},
+            SavedAttributes(unit.module) if unit.reruns else None,
+        )
+
+    def reset(self) -> None:
+        """Puts back the attributes that the module had when it was called."""
+        if self.attributes is not None:
+            self.attributes.restore()
 
     def unchanged(self, path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments, if nothing has written them since.

@@ -70,6 +70,9 @@ class EscapeWatch(TorchFunctionMode):
                     found |= self._tracer.bits_of(tensor)
                     self._tracer.exposed.add(tensor.untyped_storage()._cdata)
             self._tracer.report_escape(name, found)
+        reads = getattr(func, "__name__", "") == "__get__" and name == "grad"
+        if reads and self._tracer.phase == "forward" and not self._tracer.inside:
+            self._tracer.report_escape("grad of an earlier batch", 255)
         if name in _CONSTRUCTORS and not self._tracer.inside:
             self._report_elements(name, args, kwargs)
         if name == "tensor_split" and not self._tracer.inside:

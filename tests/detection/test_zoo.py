@@ -26,6 +26,7 @@ FAILS_CLOSED = {
     "keeps every output",
     "mixes gradients below a parameter of its own",
     "a gradient normalized where no record runs",
+    "a scale by the last batch's gradient",
     "split at a place that a record chooses",
     "mixed when a coin says so",
     "mixed when numpy's coin says so",

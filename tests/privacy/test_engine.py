@@ -177,9 +177,10 @@ def test_poisson_batches_are_accounted_as_they_are_drawn_and_fixed_ones_without_
         spent[poisson] = statement.epsilon
     from dpnorm.privacy import epsilon_spent
 
-    for poisson, rate in ((True, 1 / 3), (False, 1.0)):
+    # in fixed batches a record more moves others: twice the sensitivity, half the noise
+    for poisson, rate, noise in ((True, 1 / 3, 2.0), (False, 1.0, 1.0)):
         expected = epsilon_spent(
-            noise_multiplier=2.0, sampling_rate=rate, steps=3, delta=1e-5, accountant="rdp"
+            noise_multiplier=noise, sampling_rate=rate, steps=3, delta=1e-5, accountant="rdp"
         )
         assert spent[poisson] == pytest.approx(expected)
 
@@ -232,3 +233,75 @@ def test_wrong_use_is_one_clear_error():
         private(engine, plain().eval(), loader(4, 5, 5))
     with pytest.raises(InputError, match="grad_sample_mode"):
         private(engine, plain(), loader(4, 5, 5), mode="ghosts")
+
+
+@pytest.mark.parametrize(
+    ("criterion", "shape"),
+    [
+        (nn.MSELoss(), (1,)),
+        (nn.MSELoss(), (3,)),
+        (nn.BCEWithLogitsLoss(), (1,)),
+        (nn.SmoothL1Loss(), (2, 2)),
+    ],
+)
+def test_ghost_clipping_bounds_what_one_record_moves_whatever_the_shape_of_the_loss(
+    criterion, shape
+):
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 3), torch.rand(5, *shape)
+    x[4] *= 10
+    if not isinstance(criterion, nn.BCEWithLogitsLoss):
+        y[4] = 1e4
+    width = int(torch.tensor(shape).prod())
+    start = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, width), nn.Unflatten(1, shape))
+    sums = []
+    for records in (4, 5):
+        model = copy.deepcopy(start)
+        wrapped, optimizer, loss, _ = dpnorm.PrivacyEngine().make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+            data_loader=DataLoader(TensorDataset(x, y), batch_size=5),
+            noise_multiplier=0.0,
+            max_grad_norm=1.0,
+            criterion=criterion,
+            grad_sample_mode="ghost",
+            poisson_sampling=False,
+        )
+        optimizer.expected_batch_size = 1
+        loss(wrapped(x[:records]), y[:records]).backward()
+        optimizer.step()
+        sums.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert (sums[0] - sums[1]).norm() <= 1 + 1e-4
+    assert criterion.reduction == "mean"
+
+
+@pytest.mark.parametrize("criterion", [F.cross_entropy, lambda o, t: F.cross_entropy(o, t)])
+def test_ghost_clipping_refuses_a_criterion_that_has_no_loss_a_record(criterion):
+    with pytest.raises(InputError, match="loss of each record"):
+        dpnorm.PrivacyEngine().make_private(
+            module=plain(),
+            optimizer=torch.optim.SGD(plain().parameters(), lr=1.0),
+            data_loader=loader(4, 5, 5),
+            noise_multiplier=1.0,
+            max_grad_norm=1.0,
+            criterion=criterion,
+            grad_sample_mode="ghost",
+        )
+
+
+def test_a_step_is_booked_whatever_else_hooks_in():
+    engine, data, seen = dpnorm.PrivacyEngine(), loader(4, 5, 5), []
+    wrapped, optimizer, criterion = private(engine, plain(), data, noise=1.0)
+    optimizer.attach_step_hook(seen.append)
+    x, y = next(iter(data))
+    criterion(wrapped(x), y).backward()
+    optimizer.step()
+    assert len(seen) == 1
+    assert engine.statement(1e-5).steps == 1
+    with pytest.raises(InputError, match="take a new engine"):
+        private(engine, plain(), data)
+
+
+def test_adaptive_clipping_is_refused_since_it_divides_by_the_number_of_records():
+    with pytest.raises(InputError, match="clipping"):
+        private(dpnorm.PrivacyEngine(), plain(), loader(4, 5, 5), clipping="adaptive")

@@ -132,7 +132,62 @@ def head(*layers):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
+class Started(nn.Module):
+    """A recurrent layer with an explicit state of zeros, as long as the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(6, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x, torch.zeros(1, len(x), 5))[0][:, -1])
+
+
+class Masked(nn.Module):
+    """Attention with a constant mask of padding, as long as the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        padding = torch.zeros(x.shape[:2], dtype=torch.bool)
+        padding[:, -1] = True
+        out, _ = self.attention(x, x, x, key_padding_mask=padding, need_weights=False)
+        return self.head(out.mean(1))
+
+
+class Twice(nn.Module):
+    """A module that names one tensor twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.head = nn.Parameter(torch.randn(6)), nn.Linear(6, 3)
+        self.inner = Doubled()
+
+    def forward(self, x):
+        out = self.inner(x.mean(1) * self.scale)
+        return self.head(out["features"] + out["logits"])
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(6))
+
+    def forward(self, x):
+        x = torch.tanh(x * self.scale)
+        return {"features": x, "logits": x}
+
+
 CASES = {
+    "a state of zeros": (Started, sequences),
+    "a mask of padding": (Masked, sequences),
+    "one output twice": (Twice, sequences),
+    "a bag of tokens": (
+        lambda: nn.Sequential(nn.EmbeddingBag(9, 6), nn.Linear(6, 3)),
+        lambda: torch.randint(0, 9, (RECORDS, 4)),
+    ),
     "in-place residual": (lambda: head(Block(), Block()), pictures),
     "frozen norm": (
         lambda: head(nn.Conv2d(4, 4, 3), FrozenBatchNorm(torch.zeros(4), torch.ones(4))),
@@ -247,13 +302,14 @@ def test_batches_are_listed_where_they_may_accumulate():
     assert all([len(g) for g in p.grad_sample] == [5, 5] for p in model.parameters())
 
 
-def test_two_forward_passes_of_one_batch_add_up():
+def test_a_backward_pass_through_two_forward_passes_is_refused():
+    """Their rows may be of different records: a baseline of one row would reach every record."""
     model, x, y = built("in-place residual")
     wrapped = hooks_for(model, check(model, x[:3]).rows)
-    (F.cross_entropy(wrapped(x), y) + F.cross_entropy(wrapped(x.flip(2)), y)).backward()
-    each = zip(alone_after(model, x, y), alone_after(model, x.flip(2), y), strict=True)
-    expected = [a + b for a, b in each]
-    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+    with pytest.raises(RefusedError, match="two forward passes"):
+        F.cross_entropy(wrapped(x) - wrapped(torch.zeros_like(x[:1])), y).backward()
+    F.cross_entropy(wrapped(x), y).backward()  # what was left behind does no harm
+    for parameter, gradient in zip(model.parameters(), alone_after(model, x, y), strict=True):
         torch.testing.assert_close(parameter.grad_sample, gradient, rtol=1e-4, atol=1e-6)
 
 
@@ -263,6 +319,73 @@ def alone_after(model, x, y):
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
     return alone(plain, x, y)
+
+
+def test_a_second_backward_pass_through_one_forward_pass_is_refused():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    logits = wrapped(x)
+    F.cross_entropy(logits, y).backward(retain_graph=True)
+    with pytest.raises(RefusedError, match="count each record twice"):
+        logits.square().sum().backward()
+
+
+def test_a_forward_pass_in_between_does_not_change_the_records():
+    model, x, y = built("shared and unused")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    loss = F.cross_entropy(wrapped(x), y)
+    wrapped(torch.cat([x, x]))
+    loss.backward()
+    assert {len(p.grad_sample) for p in model.parameters()} == {RECORDS}
+
+
+def test_a_part_of_the_model_that_runs_alone_is_refused():
+    model, x, _ = built("windows record-major")
+    hooks_for(model, check(model, x[:3]).rows, wrap_model=False)
+    model(x)
+    with pytest.raises(RefusedError, match="call the model itself"):
+        model.mix(x)
+
+
+class Counted(nn.Module):
+    """Owns a parameter, a counter in a buffer and one in Python, which steer what it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.drop = nn.Dropout(0.0)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.calls = 0
+
+    def forward(self, x):
+        self.steps += 1
+        self.calls += 1
+        sign = torch.where(self.steps % 2 == 0, 1.0, -1.0) * (-1) ** self.calls
+        return x @ torch.diag(self.scale) * sign * torch.linalg.norm(torch.ones(2))
+
+
+@pytest.mark.parametrize("records", [3, 5])
+@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+def test_running_again_record_by_record_leaves_no_trace_of_how_many(mode, records):
+    model = nn.Sequential(nn.Linear(4, 4), Counted(), nn.Linear(4, 3))
+    x, y = torch.randn(records, 4), torch.arange(records) % 3
+    wrapped = hooks_for(model, check(model, x).rows, mode=mode)
+    for step in range(1, 4):
+        model[1].scale.grad_sample = model[0].weight.grad_sample = None
+        F.cross_entropy(wrapped(x), y).backward()
+        assert int(model[1].steps) == model[1].calls == step
+        for parameter in model.parameters():
+            parameter.grad_sample = None
+
+
+def test_a_copy_and_a_check_of_a_hooked_model_leave_it_alone():
+    model, x, y = built("in-place residual")
+    wrapped = hooks_for(model, check(model, x[:3]).rows)
+    F.cross_entropy(wrapped(x), y).backward()
+    before = [p.grad_sample for p in model.parameters()]
+    check(model, x[:3])
+    F.cross_entropy(copy.deepcopy(model).train()(x), y).backward()
+    assert all(p.grad_sample is g for p, g in zip(model.parameters(), before, strict=True))
 
 
 def test_an_empty_batch_has_no_gradients_and_is_no_error():
