@@ -7,7 +7,7 @@ a module folds into the batch are put together before anything is clipped.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -28,10 +28,17 @@ from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
 @dataclass
 class Pass:
-    """One forward pass of the model: of how many records, and whether its backward pass is over."""
+    """One forward pass of the model.
+
+    Attributes:
+        records: of how many.
+        over: whether its backward pass is.
+        uses: how often each parameter's module ran.
+    """
 
     records: int
     over: bool = False
+    uses: Counter[nn.Parameter] = field(default_factory=Counter)
 
 
 class _OneGradientARecord(GradSampleHooks):
@@ -66,7 +73,6 @@ class _OneGradientARecord(GradSampleHooks):
         self._scaled_by_records = loss_reduction == "mean"
         self._running: Pass | None = None  # the forward pass that is under way
         self._ending: Pass | None = None  # the one whose backward pass is under way
-        self._uses: Counter[nn.Parameter] = Counter()
         self._recomputing = False
         self._watch_passes()
         for unit in units(self._module, self._rows):
@@ -84,7 +90,6 @@ class _OneGradientARecord(GradSampleHooks):
             _require_as_judged(modes, flags)
             tensors = tensors_of((args, kwargs))
             self._running = Pass(len(tensors[0]) if tensors else 0)
-            self._uses.clear()
             if self._ending is not None:  # the last backward pass raised before its end
                 self._ending = None
                 for parameter in self._trainable():
@@ -124,7 +129,7 @@ class _OneGradientARecord(GradSampleHooks):
                     f"refused: {unit.path or 'the model'} ran outside of a forward pass of the "
                     "model, so that the number of records is not known: call the model itself"
                 )
-            self._uses.update(p for p in unit.module.parameters() if p.requires_grad)
+            running.uses.update(p for p in unit.module.parameters() if p.requires_grad)
             for index, out in outputs:
                 out.register_hook(partial(self._arrived, unit, given, running, index))
 
@@ -137,7 +142,7 @@ class _OneGradientARecord(GradSampleHooks):
         return bool(active and torch.is_grad_enabled() and not (is_judging() and not self._own))
 
     def _arrived(
-        self, unit: Unit, given: Arguments, own: "Pass", output: int, gradient: Tensor
+        self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
         """An output's gradient is there: each record's part of it goes to the parameters."""
         if not self.hooks_enabled:
@@ -158,16 +163,16 @@ class _OneGradientARecord(GradSampleHooks):
         scale = own.records if self._scaled_by_records else 1
         self._recomputing = True
         try:
-            self._sample(unit, given, own.records, output, gradient.detach() * scale)
+            self._sample(unit, given, own, output, gradient.detach() * scale)
         finally:
             self._recomputing = False
 
     def _sample(
-        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+        self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
-        for parameter, own in unit.gradients(given, gradient, records, output).items():
+        for parameter, found in unit.gradients(given, gradient, own.records, output).items():
             before = parameter.__dict__.get("_current_grad_sample")
-            total = own if before is None else before + own
+            total = found if before is None else before + found
             parameter._current_grad_sample = total  # type: ignore[attr-defined]
 
     def _end_backward(self) -> None:
@@ -225,23 +230,23 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
     """Ghost clipping: the norm of a record's gradient, without the gradient where it can be."""
 
     def _sample(
-        self, unit: Unit, given: Arguments, records: int, output: int, gradient: Tensor
+        self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
-        if not (self._is_plain_linear(unit) and records):
-            super()._sample(unit, given, records, output, gradient)
+        if not (self._is_plain_linear(unit, own) and own.records):
+            super()._sample(unit, given, own, output, gradient)
             return
+        unit.require_rows(gradient, own.records)
         (x,), _ = given.unchanged(unit.path)
-        x = unit.rows.grouped(x, records).flatten(1, -2)
-        gradient = unit.rows.grouped(gradient, records).flatten(1, -2)
+        x = unit.rows.grouped(x, own.records).flatten(1, -2)
+        gradient = unit.rows.grouped(gradient, own.records).flatten(1, -2)
         norms = self.NORM_SAMPLERS[nn.Linear](unit.module, [x], gradient)
         for parameter, norm in norms.items():
             if parameter.requires_grad:
                 parameter._current_norm = norm
 
-    def _is_plain_linear(self, unit: Unit) -> bool:
+    def _is_plain_linear(self, unit: Unit, own: Pass) -> bool:
         """Whether a linear layer was used once, so that its norm needs no gradient."""
-        own = [p for p in unit.module.parameters() if p.requires_grad]
-        once = all(self._uses[parameter] == 1 for parameter in own)
+        once = all(own.uses[p] == 1 for p in unit.module.parameters() if p.requires_grad)
         plain = type(unit.module) is nn.Linear and not unit.functional
         return self.use_ghost_clipping and plain and once
 

@@ -51,11 +51,7 @@ class Unit:
             RefusedError: the rows are not the records that they are said to be, or an argument was
                 written in place since.
         """
-        if len(gradient) != records and not self.rows.folded:
-            raise RefusedError(
-                f"refused: {self.path or 'the model'} gave {len(gradient)} rows for {records} "
-                "records, where each record had one row when the model was judged (DPN503)"
-            )
+        self.require_rows(gradient, records)
         args, kwargs = given.unchanged(self.path)
         now = SavedAttributes(self.module) if self.reruns else None
         try:
@@ -82,6 +78,14 @@ class Unit:
         finally:
             if now is not None:
                 now.restore()
+
+    def require_rows(self, gradient: Tensor, records: int) -> None:
+        """Raises a RefusedError where records have other rows than when the model was judged."""
+        if len(gradient) != records and not self.rows.folded:
+            raise RefusedError(
+                f"refused: {self.path or 'the model'} gave {len(gradient)} rows for {records} "
+                "records, where each record had one row when the model was judged (DPN503)"
+            )
 
 
 @dataclass(frozen=True)

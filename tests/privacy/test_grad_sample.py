@@ -413,3 +413,24 @@ def test_rows_that_are_other_than_when_judged_are_refused():
     model.fold = True
     with pytest.raises(RefusedError, match="20 rows for 5 records"):
         wrapped(x).sum().backward()
+
+
+def test_ghost_norms_count_every_use_of_the_forward_pass_that_is_differentiated():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.head, self.twice = nn.Linear(6, 6), nn.Linear(6, 3), True
+
+        def forward(self, x):
+            x = torch.tanh(self.lin(x.mean(1)))
+            return self.head(self.lin(x) if self.twice else x)
+
+    torch.manual_seed(0)
+    model, x, y = Sometimes(), sequences(), torch.arange(RECORDS) % 3
+    expected = sum(g.flatten(1).square().sum(1) for g in alone(model, x, y)).sqrt()
+    wrapped = hooks_for(model, check(model, x[:3]).rows, mode="ghost", max_grad_norm=1.0)
+    loss = F.cross_entropy(wrapped(x), y)
+    model.twice = False
+    wrapped(x)
+    loss.backward()
+    torch.testing.assert_close(wrapped.get_norm_sample(), expected, rtol=1e-4, atol=1e-6)
