@@ -31,7 +31,7 @@ def test_matching_keeps_97_percent_without_data_and_reset_far_less(source, data,
         for init in ("match", "copy", "reset")
     }
     assert kept["match"] >= 0.97
-    assert kept["copy"] < 0.5
+    assert kept["copy"] < (0.5 if variant == "weight-standardized" else 0.4)
     assert kept["reset"] < 0.4
 
 

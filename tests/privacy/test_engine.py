@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
 from dpnorm.errors import InputError, RefusedError
-from tests.privacy.test_grad_sample import Block, Windows, head
+from tests.privacy.cases import Block, Windows, head
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 MODES = ("hooks", "functorch", "ghost", "ew")
