@@ -10,29 +10,24 @@ from torch import Tensor, nn
 
 from dpnorm.conversion.manifest import FORMAT, tensors_of
 from dpnorm.errors import ConversionError, InputError
-from dpnorm.files import replacing, write_text
+from dpnorm.files import write_text
+from dpnorm.tensors import read_tensors, require_same, write_tensors
 
 if TYPE_CHECKING:
     from dpnorm.conversion.result import Conversion
 
-_KEY = "dpnorm"
 _SUFFIX = ".safetensors"
 
 
 def save(conversion: "Conversion", path: str | Path) -> None:
     """Writes a conversion; see `Conversion.save`."""
-    from safetensors.torch import save_file
-
     target = Path(path)
     if target.suffix != _SUFFIX:
         raise InputError(f"cannot save to {str(path)!r}: the name must end in {_SUFFIX}")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot save to {str(path)!r}: the folder does not exist")
     tensors, same = _unshared(tensors_of(conversion.model))
     manifest = conversion.manifest.to_dict() | {"same": same, "hash": conversion.hash}
-    with replacing(target) as temporary:
-        save_file(tensors, str(temporary), {_KEY: json.dumps(manifest)})
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    write_tensors(target, tensors, manifest)
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
     beside = conversion.to_dict() | {"hash": manifest["hash"], "weights_sha256": digest}
     write_text(target.with_suffix(".json"), json.dumps(beside, indent=2) + "\n")
 
@@ -104,25 +99,7 @@ def _unshared(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"no file {str(path)!r}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-    if text is None:
-        raise InputError(
-            f"{path} holds weights but no manifest of a conversion: only files that "
-            "Conversion.save wrote can be loaded"
-        )
-    try:
-        manifest = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: its manifest is no JSON ({error})") from error
+    manifest, tensors = read_tensors(path, "a conversion that Conversion.save wrote")
     if manifest.get("format") != FORMAT:
         raise InputError(f"{path} has format {manifest.get('format')}: this dpnorm reads {FORMAT}")
     return manifest, tensors
@@ -142,18 +119,7 @@ def _require_same_layers(path: Any, fresh: "Conversion", layers: dict[str, Any])
 
 
 def _fill(path: Any, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    state = tensors_of(model)
-    missing, extra = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
-    shapes = [n for n in sorted(state.keys() & tensors) if state[n].shape != tensors[n].shape]
-    for names, what in (
-        (missing, "the model has entries that the file lacks"),
-        (extra, "the file has entries that the model lacks"),
-        (shapes, "entries have other shapes"),
-    ):
-        if names:
-            raise InputError(
-                f"{path} does not fit: {what}: {', '.join(names[:3])} ({len(names)} in all)"
-            )
+    require_same(tensors, tensors_of(model), str(path), dtypes=False)
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in held.items():
         if name in tensors:

@@ -34,12 +34,17 @@ def _rewrite(block: nn.Module) -> bool:
     graphs = own_graphs(block)
     if graphs is None:
         return False
-    changed = [_make_out_of_place(graph, dict(block.named_modules())) for graph in graphs]
+    changed = [make_out_of_place(graph, dict(block.named_modules())) for graph in graphs]
     if None in changed or not any(changed):
         return False
+    install(block, graphs)
+    return True
+
+
+def install(block: nn.Module, graphs: list[fx.Graph]) -> None:
+    """Gives a block a forward that runs its graphs of training and of evaluation."""
     forward = _forward(type(block), *(_function(graph, type(block)) for graph in graphs))
     block.forward = types.MethodType(forward, block)
-    return True
 
 
 @functools.cache
@@ -54,8 +59,12 @@ def _may_work_in_place(kind: type) -> bool:
     return any(sign in source for source in sources for sign in _SIGNS)
 
 
-def _make_out_of_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool | None:
-    """Whether something was rewritten; None where it could change what the block computes."""
+def make_out_of_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> bool | None:
+    """Rewrites the in-place operations of a block's graph.
+
+    Returns:
+        Whether something was rewritten; None where it could change what the block computes.
+    """
     aliases = Aliases(graph, modules)
     changed = False
     for node in list(graph.nodes):

@@ -12,7 +12,7 @@ from dpnorm.conversion.kinds import has_plain_forward
 from dpnorm.conversion.modes import evaluating
 from dpnorm.conversion.unusual import understood
 from dpnorm.detection.inputs import Inputs, batch_size, call, check_device
-from dpnorm.norms import FrozenBatchNorm
+from dpnorm.norms import ChannelNorm
 
 _CONSTANT = 1e-12  # the variance of a channel that does not vary: its scale is left alone
 
@@ -77,7 +77,7 @@ def _evaluated(layer: Any, x: Tensor) -> Tensor:
 
 
 def _set_norm(norm: nn.Module, x: Tensor, target: Moments | None) -> None:
-    if isinstance(norm, FrozenBatchNorm):
+    if isinstance(norm, ChannelNorm):
         mean, var = channel_moments(x)
         norm.statistics.running_mean.copy_(mean)
         norm.statistics.running_var.copy_(var)

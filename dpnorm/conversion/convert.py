@@ -118,7 +118,7 @@ def convert(
     if ambiguous and records is not None:
         dims |= dimensions_by_run(new_model, ambiguous, records)
     kept = relied_upon(new_model, graphs or ())
-    new_model, changes = replace_layers(
+    new_model, changes, prepared = replace_layers(
         new_model,
         known[to],
         init=init,
@@ -128,13 +128,13 @@ def convert(
         graphs=graphs,
         dims=dims,
     )
-    rewritten = _out_of_place(new_model, kept)
+    rewritten = (*_out_of_place(new_model, kept), *prepared)
     if records is not None and changes and to != "folded":
         trained = any(has_statistics(layer) for _, layer in batch_norms(model, select))
         refine(
             model,
             new_model,
-            [change.path for change in changes],
+            [change.path for change in changes if change.before],  # added ones match nothing
             records,
             match=init == "match" and trained,
             distill_steps=distill_steps,

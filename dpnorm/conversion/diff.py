@@ -33,9 +33,12 @@ def render_diff(conversion: "Conversion", name: str, *, width: int = WIDTH) -> s
         lines += _wrapped(_short(change.before), "- ", width)
         lines += _wrapped(_short(change.after), "+ ", width)
         lines += _wrapped(change.detail, "  ", width)
-    layers = len(conversion.changes)
+    layers = sum(bool(change.before) for change in conversion.changes)
+    added = len(conversion.changes) - layers
     summary = [f"{layers} layer{'' if layers == 1 else 's'} exchanged"]
-    if not layers and conversion.to != "batch":
+    if added:
+        summary[0] += f", {added} added"
+    if not conversion.changes and conversion.to != "batch":
         summary = [_NOTHING]
     if conversion.rewritten:
         kinds = Counter(_kind(conversion, path) for path in conversion.rewritten)

@@ -10,7 +10,7 @@ from dpnorm.conversion.preceding import LINEAR_LAYERS
 from dpnorm.conversion.source import known_dimensions
 from dpnorm.detection.inputs import Inputs, call
 
-_POINTWISE = (
+POINTWISE = (
     nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU,
     nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardswish, nn.Hardtanh,
 )  # fmt: skip
@@ -70,6 +70,6 @@ def _before(node: fx.Node, modules: dict[str, nn.Module], width: int | None) -> 
             return 0 if layer.out_features == width else 1
         if isinstance(layer, LINEAR_LAYERS):
             return int(layer.weight.dim()) - 2
-        if not isinstance(layer, _POINTWISE):
+        if not isinstance(layer, POINTWISE):
             return None
     return None

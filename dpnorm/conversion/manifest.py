@@ -1,14 +1,12 @@
 """What a conversion exchanged, and where the numbers in it come from."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from dpnorm.errors import ConversionError
+from dpnorm.tensors import digest_of
 
 Origin = Literal["private", "public", "unknown"]
 FORMAT = 1
@@ -25,7 +23,7 @@ class Change:
 
     Attributes:
         path: where it stands.
-        before: the old layer.
+        before: the old layer; empty where the layer was added.
         after: the new layer.
         detail: in words how it was set.
         groups: how many groups of channels the new layer normalizes; None where it has none.
@@ -80,12 +78,7 @@ class Manifest:
 
     def hash(self, model: nn.Module) -> str:
         """SHA-256 over this manifest and every entry of the model's state dict."""
-        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode())
-        for name, tensor in sorted(tensors_of(model).items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().tobytes())
-        return digest.hexdigest()
+        return digest_of(self.to_dict(), tensors_of(model))
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ def preceding_layers(
         if (
             layer is not None
             and type(layer) in LINEAR_LAYERS
-            and _width(layer) == getattr(norm, "num_features", _width(layer))
+            and channels_out(layer) == getattr(norm, "num_features", channels_out(layer))
             and places[id(layer)] == places[id(norm)] == 1
             and all(owners[id(p)] == 1 for p in layer.parameters())
             and all(_together(graph, layer_path, path) for graph in graphs)
@@ -54,7 +54,8 @@ def preceding_layers(
     return found
 
 
-def _width(layer: Any) -> int:
+def channels_out(layer: Any) -> int:
+    """The channels of what a linear layer gives."""
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 

@@ -12,13 +12,13 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from dpnorm.conversion.affine import shrinkage_for
 from dpnorm.conversion.kinds import has_plain_forward, is_batch_norm
 from dpnorm.conversion.preceding import preceding_layers
-from dpnorm.conversion.recipes import Exchange, Groups, Init, Variant
+from dpnorm.conversion.recipes import Exchange, Groups, Init, Preparation, Variant
 from dpnorm.conversion.result import Change
 from dpnorm.conversion.source import SourceNorm
 from dpnorm.conversion.unusual import Fused, understood
 from dpnorm.detection.families import is_uninitialized
 from dpnorm.errors import ConversionError, InputError
-from dpnorm.norms import RecordRMSNorm
+from dpnorm.norms import EvoNormS0, RecordRMSNorm
 
 _HOOKS = (
     "_forward_hooks",
@@ -71,8 +71,10 @@ def replace_layers(
     eps: Eps = None,
     graphs: list[fx.Graph] | None = None,
     dims: Mapping[str, int] | None = None,
-) -> tuple[nn.Module, tuple[Change, ...]]:
-    """Replaces the selected BatchNorm layers of `model` in place; returns the model and changes.
+) -> tuple[nn.Module, tuple[Change, ...], tuple[str, ...]]:
+    """Replaces the selected BatchNorm layers of `model` in place.
+
+    Returns the model, the changes, and the paths of blocks that now work out of place.
 
     A layer that stands at several places is replaced once and stays shared. When the model is
     itself a BatchNorm, the new layer is returned.
@@ -88,9 +90,13 @@ def replace_layers(
         dims: the number of dimensions behind the channel, by path, where it is known.
     """
     if variant.recipe is None:
-        return model, ()
+        return model, (), ()
     shrinkage = shrinkage_for(model)
-    norms = _to_replace(batch_norms(model, select))
+    norms, prepared = _to_replace(batch_norms(model, select)), Preparation()
+    if variant.prepare is not None:
+        layers = {path: layer for path, layer, _ in norms}
+        prepared = variant.prepare(model, layers, _selector(select))
+        norms = _to_replace(batch_norms(model, select))
     before = preceding_layers(model, [path for path, _, _ in norms], graphs)
     new_layers: dict[int, nn.Module] = {}
     changes = []
@@ -116,18 +122,19 @@ def replace_layers(
             new = nn.Sequential(new, *fused.tail)
         _take_over(new, layer)
         new_layers[id(layer)] = new
+        note = prepared.notes.get(path)
         changes.append(
             Change(
                 path,
-                _one_line(layer),
+                "" if path in prepared.added else _one_line(layer),
                 _one_line(new),
-                exchange.detail,
+                f"{exchange.detail}; {note}" if note else exchange.detail,
                 groups=_groups_of(exchange.layer),
                 eps=getattr(exchange.layer, "eps", None),
                 statistics=source.measured,
             )
         )
-    return _put(model, new_layers), tuple(changes)
+    return _put(model, new_layers), tuple(changes), prepared.rewritten
 
 
 def _to_replace(norms: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module, Fused]]:
@@ -184,6 +191,8 @@ def _groups_of(layer: Any) -> int | None:
         return layer.num_groups
     if isinstance(layer, (nn.LayerNorm, RecordRMSNorm)):
         return 1
+    if isinstance(layer, EvoNormS0):
+        return layer.groups
     return layer.num_features if isinstance(layer, _InstanceNorm) else None
 
 

@@ -1,8 +1,10 @@
-"""The modules at which Opacus samples per-record gradients."""
+"""The modules at which something is taken from each record: gradients, or statistics."""
 
 from collections.abc import Iterator
 
 from torch import nn
+
+from dpnorm.norms import released_statistics
 
 
 def sampled_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -27,3 +29,12 @@ def sampled_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from visit(f"{path}.{name}" if path else name, child)
 
     yield from visit("", model)
+
+
+def observed_modules(model: nn.Module) -> dict[int, nn.Module]:
+    """The modules whose rows must belong to one record each, by identity.
+
+    The sampled ones, and those whose statistics are released with the gradients.
+    """
+    found = [module for _, module in sampled_modules(model)]
+    return {id(module): module for module in [*found, *released_statistics(model).values()]}

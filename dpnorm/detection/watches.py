@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from dpnorm.detection.inputs import tensors_in
 from dpnorm.detection.isolation import Isolation, ModuleCall
 from dpnorm.detection.preserve import SavedState
-from dpnorm.detection.sampled import sampled_modules
+from dpnorm.detection.sampled import observed_modules
 from dpnorm.detection.swap import moved_by_others
 from dpnorm.provenance import Mask, RecordTracer
 from dpnorm.provenance.tracer import location
@@ -32,12 +32,12 @@ def module_hooks(
     model: nn.Module, tracer: RecordTracer, result: Isolation, seed: int
 ) -> Iterator[None]:
     """Tells the tracer which module runs, and reads masks at the sampled ones."""
-    sampled = {id(module) for _, module in sampled_modules(model)}
+    sampled = observed_modules(model).keys()
     owners = {id(m) for m in model.modules() if _owns_trainable(m)}
     containers = {
         id(m)
         for m in model.modules()
-        if id(m) not in owners | sampled and any(id(inside) in owners for inside in m.modules())
+        if id(m) not in sampled | owners and any(id(inside) in owners for inside in m.modules())
     }
     watched = sampled | owners | containers
     handles = []

@@ -4,7 +4,7 @@ import torch
 from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
-from dpnorm.norms.frozen import per_channel
+from dpnorm.norms.channels import per_channel
 
 
 class RecordRMSNorm(nn.Module):

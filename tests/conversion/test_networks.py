@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
+from dpnorm.models import build
 
 WITH_BATCH_NORM = """resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 efficientnet_b0
 efficientnet_v2_s googlenet inception_v3 mnasnet0_5 mobilenet_v2 mobilenet_v3_small
@@ -68,6 +69,11 @@ def test_torchvision(name, to):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network = torchvision.models.get_model(name, weights=None, num_classes=3, **options)
     takes_a_private_step(MainOutput(network), SIDES.get(name, 64), to)
+
+
+@pytest.mark.parametrize("to", ["scale", "evonorm"])
+def test_rebuilt_blocks(to):
+    takes_a_private_step(build("resnet8", in_channels=3, num_classes=3), 16, to)
 
 
 @pytest.mark.slow

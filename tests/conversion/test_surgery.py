@@ -16,7 +16,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("to", ["group", "layer", "rms", "frozen", "folded", "none"])
+@pytest.mark.parametrize("to", ["group", "layer", "rms", "evonorm", "frozen", "folded", "none"])
 @pytest.mark.parametrize("rank", SHAPES)
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])
 def test_every_rank_and_option_converts_and_runs(to, rank, options):
@@ -32,7 +32,8 @@ def test_every_rank_and_option_converts_and_runs(to, rank, options):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "to", ["group", "layer", "instance", "rms", "weight-standardized", "frozen", "folded"]
+    "to",
+    ["group", "layer", "instance", "rms", "weight-standardized", "evonorm", "frozen", "folded"],
 )
 def test_dtype_is_kept(dtype, to):
     net = randomized(maps()).to(dtype)
@@ -158,7 +159,7 @@ def test_timms_kinds_keep_drop_and_activation():
     assert isinstance(converted[0], nn.GroupNorm)
 
 
-@pytest.mark.parametrize("to", ["group", "layer", "rms"])
+@pytest.mark.parametrize("to", ["group", "layer", "rms", "evonorm"])
 def test_one_value_a_group_is_never_built_for_flat_records(to):
     net = nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1))
     with pytest.raises(ConversionError, match="would hold a single value"):

@@ -15,8 +15,10 @@ def one_by_one(layer: nn.Module, x: Tensor, out_grad: Tensor) -> dict[str, Tenso
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def with_opacus(layer: nn.Module, x: Tensor, out_grad: Tensor) -> dict[str, Tensor]:
-    wrapped = GradSampleModule(layer, loss_reduction="sum")
+def with_opacus(
+    layer: nn.Module, x: Tensor, out_grad: Tensor, *, force_functorch: bool = False
+) -> dict[str, Tensor]:
+    wrapped = GradSampleModule(layer, loss_reduction="sum", force_functorch=force_functorch)
     wrapped(x.clone().requires_grad_()).backward(out_grad)
     found = {n: p.grad_sample for n, p in layer.named_parameters() if p.requires_grad}
     wrapped.to_standard_module()

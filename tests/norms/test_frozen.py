@@ -11,7 +11,7 @@ LAYERS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNo
 
 def random_layer(dtype: torch.dtype = torch.float64) -> FrozenBatchNorm:
     mean, var, weight, bias = torch.rand(4, 4, dtype=dtype) + 0.5
-    return FrozenBatchNorm(mean, var, weight, bias, eps=1e-3)
+    return FrozenBatchNorm.with_statistics(mean, var, weight, bias, eps=1e-3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -21,6 +21,8 @@ from dpnorm.norms import FrozenBatchNorm
 def frozen(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """Keeps the running statistics as constants; calibration on public records replaces them."""
     start = initial_affine(source, init, lambda: (source.mean, source.var), eps=source.eps)
-    norm = FrozenBatchNorm(source.mean, source.var, start.weight, start.bias, eps=source.eps)
+    norm = FrozenBatchNorm.with_statistics(
+        source.mean, source.var, start.weight, start.bias, eps=source.eps
+    )
     origin = "running" if source.measured else "initial"
     return norm, f"{origin} statistics kept as constants; scale and shift {start.how}"

@@ -22,7 +22,24 @@ class Exchange:
     preceding: nn.Module | None = None
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """What was changed in a copy of a model before its norms are exchanged.
+
+    Attributes:
+        notes: what to say of a norm beside what its recipe says, by path.
+        added: paths of norms that were added, to be exchanged as the others.
+        rewritten: paths of blocks that worked in place and do not any more.
+    """
+
+    notes: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+
+
 Recipe = Callable[[SourceNorm, Init, Groups], tuple[nn.Module, str] | Exchange]
+Chosen = Callable[[str, nn.Module], bool]
+Prepare = Callable[[nn.Module, Mapping[str, nn.Module], Chosen], Preparation]
 Build = TypeVar("Build", bound=Recipe)
 
 
@@ -43,6 +60,8 @@ class Variant:
         hyperparameters: what can be set, by name, with its default in words.
         wants_preceding: whether the recipe also exchanges the layer before the norm, where
             `SourceNorm.preceding` has it.
+        prepare: changes the network around the norms first; it is given the copy, the norms to be
+            exchanged by path, and whether a norm at a path is chosen.
     """
 
     name: str
@@ -55,6 +74,7 @@ class Variant:
     recipe: Recipe | None = field(default=None, repr=False)
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     wants_preceding: bool = False
+    prepare: Prepare | None = field(default=None, repr=False)
 
 
 _VARIANTS: dict[str, Variant] = {}
@@ -85,6 +105,7 @@ def recipe(
     paper: str,
     hyperparameters: Mapping[str, str] | None = None,
     wants_preceding: bool = False,
+    prepare: Prepare | None = None,
 ) -> Callable[[Build], Build]:
     """Registers the decorated function as the recipe of a variant."""
 
@@ -101,6 +122,7 @@ def recipe(
                 build,
                 hyperparameters or {},
                 wants_preceding,
+                prepare,
             )
         )
         return build

@@ -1,0 +1,182 @@
+"""What a batch normalization without its batch is made of: constants, then a scale and a shift."""
+
+from typing import Any, ClassVar, Self
+
+import torch
+from opacus.grad_sample import register_grad_sampler
+from torch import Tensor, nn
+
+from dpnorm.errors import InputError
+
+
+def per_channel(vector: Tensor, like: Tensor) -> Tensor:
+    """Views a (C,) vector so that it broadcasts along dimension 1 of `like`."""
+    return vector.view(1, -1, *[1] * (like.dim() - 2))
+
+
+_TINY = 1e-5  # so that a record of zeros has a finite scale where its own counts alone
+
+
+class FixedStatistics(nn.Module):
+    """Normalizes each channel by constants: `(x - running_mean) / sqrt(running_var + eps)`.
+
+    It holds no parameter, and neither `train()` nor a forward pass changes its buffers. The
+    buffers stand in a module of their own because Opacus refuses buffers beside trainable
+    parameters.
+
+    Shapes: (N, C, ...) -> (N, C, ...); buffers `running_mean` and `running_var` are (C,).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, mean: Tensor, var: Tensor, eps: float) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", mean.detach().clone())
+        self.register_buffer("running_var", var.detach().clone())
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(self.running_var + self.eps)
+        return (x - per_channel(self.running_mean, x)) * per_channel(scale, x)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.running_mean)}, eps={self.eps}"
+
+
+class ChannelAffine(nn.Module):
+    """Scales and shifts each channel: `weight * x + bias`, trainable.
+
+    Shapes: (N, C, ...) -> (N, C, ...); `weight` and `bias` are (C,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * per_channel(self.weight, x) + per_channel(self.bias, x)
+
+    def extra_repr(self) -> str:
+        return str(len(self.weight))
+
+
+class ChannelNorm(nn.Module):
+    """Base of the layers that normalize channels by statistics which are constants in the pass.
+
+        z = (x - running_mean) / sqrt(running_var + eps)
+        y = weight * z / sqrt(1 - record_share + record_share * mean(z^2)) + bias
+
+    Where the statistics come from is the subclass's matter. With a `record_share` of 0 (the
+    default) this is BatchNorm in evaluation. Statistics that move while a network is trained, and
+    that no gradient goes through, let it push activations in directions that the next statistics
+    take away again: even with the exact statistics of each batch a deep network then learns
+    little. A record_share above 0 gives some of the missing gradient back, record by record: the
+    mean runs over all values of one record, and where it is 1, as the statistics want it, y is the
+    same as without. At 1 each record is normalized by its own root mean square.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        affine: whether there is a trainable scale and shift.
+        record_share: how far a record's own mean square counts, in [0, 1].
+        device: of the layer.
+        dtype: of the layer.
+
+    Shapes: (N, C, ...) -> (N, C, ...).
+    """
+
+    dimensions: ClassVar[tuple[int, ...]] = ()  # that an input may have; () for any from 2 on
+    statistics: FixedStatistics
+    affine: nn.Module
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        *,
+        affine: bool = True,
+        record_share: float = 0.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if num_features < 1 or not eps >= 0 or not 0 <= record_share <= 1:
+            raise InputError(
+                f"{type(self).__name__}({num_features}, eps={eps}, record_share={record_share}): "
+                "num_features is to be at least 1, eps at least 0, record_share in [0, 1]"
+            )
+        self.record_share = record_share
+        ones = torch.ones(num_features, device=device, dtype=dtype)
+        zeros = torch.zeros_like(ones)
+        self.statistics = self._new_statistics(zeros, ones, eps)
+        self.affine = ChannelAffine(ones, zeros) if affine else nn.Identity()
+
+    @classmethod
+    def with_statistics(
+        cls,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        **options: Any,
+    ) -> Self:
+        """A layer that starts with these statistics, scale and shift: (C,) tensors."""
+        layer = cls(len(mean), device=mean.device, dtype=mean.dtype, **options)
+        with torch.no_grad():
+            layer.statistics.running_mean.copy_(mean)
+            layer.statistics.running_var.copy_(var)
+            if weight is not None and layer.weight is not None:
+                layer.weight.copy_(weight)
+            if bias is not None and layer.bias is not None:
+                layer.bias.copy_(bias)
+        return layer
+
+    def _new_statistics(self, mean: Tensor, var: Tensor, eps: float) -> FixedStatistics:
+        return FixedStatistics(mean, var, eps)
+
+    @property
+    def num_features(self) -> int:
+        return len(self.statistics.running_mean)
+
+    @property
+    def weight(self) -> nn.Parameter | None:
+        return getattr(self.affine, "weight", None)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        return getattr(self.affine, "bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or (self.dimensions and x.dim() not in self.dimensions):
+            wanted = " or ".join(map(str, self.dimensions)) or "2 or more"
+            raise InputError(
+                f"{type(self).__name__} was given a tensor of {x.dim()} dimensions; it takes "
+                f"{wanted}: (N, C, ...)"
+            )
+        z = self.statistics(x)
+        return self.affine(self._by_own_scale(z) if self.record_share else z)
+
+    def _by_own_scale(self, z: Tensor) -> Tensor:
+        """Divides each record by a mixture of 1 and its own root mean square."""
+        wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+        square = wide.square().flatten(1).mean(1)
+        scale = torch.rsqrt(1 - self.record_share + self.record_share * square + _TINY)
+        return (wide * scale.view(-1, *[1] * (z.dim() - 1))).to(z.dtype)
+
+    def extra_repr(self) -> str:
+        return f"record_share={self.record_share}" if self.record_share else ""
+
+
+@register_grad_sampler(ChannelAffine)
+def _channel_affine_grad_sample(
+    layer: ChannelAffine, activations: list[Tensor], backprops: Tensor
+) -> dict[nn.Parameter, Tensor]:
+    """Per-sample gradients of the scale, sum of x * g, and of the shift, sum of g: each (N, C)."""
+    grads = {}
+    if layer.weight.requires_grad:
+        grads[layer.weight] = torch.einsum("nc...,nc...->nc", activations[0], backprops)
+    if layer.bias.requires_grad:
+        grads[layer.bias] = torch.einsum("nc...->nc", backprops)
+    return grads
