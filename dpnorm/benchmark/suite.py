@@ -32,7 +32,7 @@ class PrivacySettings(Config):
 
     delta: float = Field(1e-5, gt=0, lt=1)
     clip: float = Field(1.0, gt=0, allow_inf_nan=False)
-    accountant: Literal["prv", "rdp"] = "prv"
+    accountant: Literal["prv", "rdp", "pld"] = "prv"
 
 
 class Suite(Config):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dpnorm.errors import InputError
 from dpnorm.norms.channels import ChannelNorm, FixedStatistics
 
-DRIFT = 0.02  # how far true statistics wander in a step, in standard deviations of a channel
+DRIFT = 0.03  # how far true statistics wander in a step, in standard deviations of a channel
 _LARGEST_FACTOR = 4.0  # by which one release may change a variance
 
 
@@ -101,13 +101,13 @@ class PrivateBatchNorm(ChannelNorm):
 
         y = weight * (x - running_mean) / sqrt(running_var + eps) + bias
 
-    (with `record_share`, as `ChannelNorm` says). Within a step the statistics are constants, in training and in evaluation, so that the gradient
-    of a record is that of a fixed affine map. Every record says by how much it finds the
-    statistics off (the mean and the mean square of its normalized activations, channel by
-    channel). `dpnorm.PrivacyEngine` clips what a record says of all layers as one vector, adds up
-    the records of the batch, adds noise, and moves the statistics; batch, noise and account are
-    those of the gradients, see `dpnorm.privacy.joint`. Without an engine the statistics stay as
-    they are.
+    (with `record_share`, as `ChannelNorm` says). Within a step the statistics are constants, in
+    training and in evaluation, so that the gradient of a record is its own. Every record says by
+    how much it finds the statistics off (the mean and the mean square of its normalized
+    activations, channel by channel). `dpnorm.PrivacyEngine` clips what a record says of all layers
+    as one vector, adds up the records of the batch, adds noise, and moves the statistics; batch,
+    noise and account are those of the gradients, see `dpnorm.privacy.joint`. Without an engine the
+    statistics stay as they are.
 
     Formal guarantee: the output for a record, the gradient of any sum of per-record losses and
     what a record says of the statistics are functions of that record and of released state. The

@@ -5,19 +5,38 @@ from dpnorm.privacy.admission import require_admitted
 from dpnorm.privacy.config import PrivacyConfig
 from dpnorm.privacy.consistency import require_consistent
 from dpnorm.privacy.engine import PrivacyEngine
+from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
 from dpnorm.privacy.grad_sample import hooks_for
+from dpnorm.privacy.joint import joint_noise, split_noise
+from dpnorm.privacy.ledger import Event, Ledger, Release
+from dpnorm.privacy.optimizer import PrivateOptimizer
+from dpnorm.privacy.randomness import entropy_generator, randomness, seeded_generator
 from dpnorm.privacy.sampling import poisson_batches
-from dpnorm.privacy.statement import PrivacyStatement
+from dpnorm.privacy.statement import PrivacyStatement, statement_of
+from dpnorm.privacy.statistics import StatisticsRelease
 
 __all__ = [
     "ACCOUNTANTS",
+    "Event",
+    "Ledger",
     "PrivacyConfig",
     "PrivacyEngine",
     "PrivacyStatement",
+    "PrivateOptimizer",
+    "Release",
+    "StatisticsRelease",
+    "entropy_generator",
     "epsilon_spent",
+    "group_epsilon",
     "hooks_for",
+    "joint_noise",
     "noise_for",
     "poisson_batches",
+    "randomness",
     "require_admitted",
     "require_consistent",
+    "seeded_generator",
+    "split_noise",
+    "statement_of",
+    "substitution_epsilon",
 ]

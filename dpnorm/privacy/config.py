@@ -16,10 +16,13 @@ class PrivacyConfig(Config):
         noise_multiplier: standard deviation of the noise in units of `clip`.
         delta: the probability with which the guarantee may fail; below 1 / (number of records).
         clip: the norm to which each record's gradient is clipped.
-        accountant: "prv" (Gopi et al., arXiv 2106.02848; an upper bound) or "rdp".
+        accountant: "prv" (Gopi et al., arXiv 2106.02848), "rdp" or "pld" (Doroshenko et al., arXiv
+            2207.04380; the tightest and the slowest); each is an upper bound.
         sampling_rate: probability with which a record is in a batch; default batch size / records.
             The noisy sum is divided by the batch size in any case, a constant.
         steps: number of steps; default epochs * ceil(1 / sampling rate).
+        statistics_noise_ratio: noise of private statistics over that of the gradients, in units of
+            the two clipping norms; for models with layers that release statistics.
         allow: "unproven" trains a model that `check` does not prove, "refuted" one that it refutes;
             the statement then says that its epsilon may be, or is, void.
         seed: makes sampling and noise reproducible, which is for experiments only: whoever knows
@@ -30,9 +33,10 @@ class PrivacyConfig(Config):
     noise_multiplier: float | None = Field(None, gt=0, allow_inf_nan=False)
     delta: float = Field(1e-5, gt=0, lt=1)
     clip: float = Field(1.0, gt=0, allow_inf_nan=False)
-    accountant: Literal["prv", "rdp"] = "prv"
+    accountant: Literal["prv", "rdp", "pld"] = "prv"
     sampling_rate: float | None = Field(None, gt=0, le=1)
     steps: int | None = Field(None, ge=1)
+    statistics_noise_ratio: float = Field(4.0, gt=0, allow_inf_nan=False)
     allow: Literal["unproven", "refuted"] | None = None
     seed: int | None = Field(None, ge=0)
 

@@ -1,27 +1,74 @@
 """A drop-in for opacus.PrivacyEngine that trains what `check` proves, and only that."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import opacus
 import torch
+from opacus.distributed import DifferentiallyPrivateDistributedDataParallel
 from opacus.grad_sample import GradSampleModuleExpandedWeights
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
-from dpnorm.detection import Report, check
-from dpnorm.detection.inputs import Inputs, first_records, map_tensors
+from dpnorm.detection import Report
+from dpnorm.detection.inputs import Inputs, map_tensors
 from dpnorm.detection.loss_probes import Criterion
 from dpnorm.errors import InputError, RefusedError, unknown_name
+from dpnorm.norms import public_statistics, refresh_statistics, released_statistics
 from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_of, noise_for
-from dpnorm.privacy.admission import Allow, require_admitted
+from dpnorm.privacy.admission import Allow, require_allowed
+from dpnorm.privacy.arguments import (
+    ADAPTIVE,
+    OPTIONS,
+    arguments_of,
+    is_number,
+    plain_norms,
+    require_known,
+    require_no_target,
+    require_noise,
+    require_positive,
+    require_possible,
+)
+from dpnorm.privacy.clipping import (
+    CLIPPINGS,
+    AdaptiveClipping,
+    Clipping,
+    FlatClipping,
+    PerLayerClipping,
+)
 from dpnorm.privacy.consistency import require_consistent
 from dpnorm.privacy.grad_sample import MODES, hooks_for
+from dpnorm.privacy.judging import (
+    example_batch,
+    inputs_and_targets,
+    judged,
+    require_expanded_weights,
+    require_finite,
+    require_once,
+    require_public,
+    require_records,
+    require_trainable,
+)
+from dpnorm.privacy.ledger import Ledger
+from dpnorm.privacy.optimizer import PrivateOptimizer
+from dpnorm.privacy.randomness import (
+    ENTROPY,
+    entropy_generator,
+    randomness,
+    seeded_generator,
+)
 from dpnorm.privacy.record_loss import RecordLoss
-from dpnorm.privacy.statement import PrivacyStatement
+from dpnorm.privacy.resume import load_training, save_training
+from dpnorm.privacy.rollback import unchanged_on_error
+from dpnorm.privacy.sampling import PoissonSampler, announced_loader, poisson_loader
+from dpnorm.privacy.statement import FIXED, POISSON, PrivacyStatement, statement_of
+from dpnorm.privacy.statistics import StatisticsRelease
 
-CLIPPINGS = ("flat", "per_layer")  # "adaptive" divides by the number of records, unnoised
-FIXED = "fixed batches, each accounted as a full one that a record moves by twice the clipping norm"
-SAMPLE = 4  # records on which a model is judged
+Origin = Literal["public", "private", "random", "unknown"]
+ORIGINS = ("public", "private", "random", "unknown")
+RATIO = 4.0  # noise of the statistics over that of the gradients, where nothing else is said
 
 
 class PrivacyEngine(opacus.PrivacyEngine):
@@ -30,26 +77,66 @@ class PrivacyEngine(opacus.PrivacyEngine):
     What differs: the model is judged by `check` and refused unless it is proven; output gradients
     are captured by tensor hooks, so that in-place operations do no harm; rows that a module folds
     into the batch (windows, time steps) are put together to one gradient a record before anything
-    is clipped; constant buffers may stand beside parameters; fixed batches (poisson_sampling=False)
-    are accounted without amplification by sampling, and for twice the sensitivity, since a record
-    more or less moves others to other batches.
+    is clipped; constant buffers may stand beside parameters; layers with private statistics
+    (`dpnorm.norms.PrivateBatchNorm`) release them with the gradients, under one account; fixed
+    batches (poisson_sampling=False) are accounted without amplification by sampling, and for twice
+    the sensitivity, since a record more or less moves others to other batches; noise and sampling
+    come from the operating system's entropy unless a seed is asked for; checkpoints hold no pickle,
+    and hold the ledger.
 
     Formal guarantee: (epsilon, delta) of `get_epsilon` for adding or removing one record, for the
-    weights after the steps that were taken, if the model was proven and with its loss
-    (`criterion`). `statement` says what was.
+    weights and the statistics after each of the steps that were taken, if the model was proven and
+    with its loss (`criterion`). `statement` says what was.
 
     Args:
-        accountant: "prv" or "rdp". Opacus's "gdp" is refused: it is no upper bound.
+        accountant: "prv", "rdp" or "pld". Opacus's "gdp" is refused: it is no upper bound.
         secure_mode: as in Opacus.
+        ledger: of earlier runs on the same records; this run is added to it.
+        run: the name of this run in the ledger; by default "run 1", "run 2", ...
     """
 
-    def __init__(self, *, accountant: str = "prv", secure_mode: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        accountant: str = "prv",
+        secure_mode: bool = False,
+        ledger: Ledger | None = None,
+        run: str | None = None,
+    ) -> None:
         if accountant not in ACCOUNTANTS:
             raise unknown_name("accountant", accountant, ACCOUNTANTS)
         super().__init__(accountant=accountant, secure_mode=secure_mode)
+        if not (ledger is None or isinstance(ledger, Ledger)):
+            raise InputError(
+                f"ledger is a {type(ledger).__name__}: pass the ledger of another engine, or "
+                "dpnorm.privacy.Ledger.load(path)"
+            )
+        self.ledger = Ledger() if ledger is None else ledger
+        self.run = self.ledger.take_name(run)
+        self._delta: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing was made private yet."""
         self._report: Report | None = None
         self._facts: dict[str, Any] = {}
-        self._delta: float | None = None
+        self._optimizer: PrivateOptimizer | None = None
+        self._statistics: StatisticsRelease | None = None
+        self._public: Inputs | None = None
+        self._example: Any = None
+        self._wrapped: Any = None
+        self._hooks: Any = None
+        self.resumed = False  # whether a checkpoint was loaded
+        self._terms: dict[str, Any] = {}
+        self._generators: dict[str, torch.Generator] = {}
+
+    @contextlib.contextmanager
+    def _nothing_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._forget()
+            raise
 
     def make_private(
         self,
@@ -65,16 +152,24 @@ class PrivacyEngine(opacus.PrivacyEngine):
         loss_reduction: Literal["mean", "sum"] = "mean",
         grad_sample_mode: str = "hooks",
         poisson_sampling: bool = True,
+        clipping: Clipping = "flat",
+        statistics_noise_ratio: float = RATIO,
+        statistics_clip: float = 1.0,
+        public_inputs: Inputs | None = None,
+        seed: int | None = None,
+        weights_origin: Origin = "unknown",
+        statistics_origin: Origin = "unknown",
         **options: Any,
     ) -> Any:
         """Judges the model, and returns what Opacus's `make_private` returns.
 
         Args:
-            module: in training mode, as it will be trained.
-            optimizer: over the module's parameters.
+            module: in training mode, as it will be trained; or Opacus's DPDDP around it.
+            optimizer: over the module's trainable parameters.
             data_loader: of the private records.
-            noise_multiplier: standard deviation of the noise in units of the clipping norm.
-            max_grad_norm: the clipping norm.
+            noise_multiplier: of all that a step releases, as if it were one Gaussian: standard
+                deviation over sensitivity. This is what is accounted.
+            max_grad_norm: the clipping norm; with clipping "per_layer" one for each parameter.
             criterion: (output, targets) -> scalar loss. Without it the loss is not judged, and the
                 statement says so; mode "ghost" then takes cross entropy.
             sample_inputs: records (B, ...) to judge the model on; default the first ones of the
@@ -83,51 +178,103 @@ class PrivacyEngine(opacus.PrivacyEngine):
             loss_reduction: "mean" or "sum", that of the loss.
             grad_sample_mode: "hooks", "functorch", "ghost", or "ew" for Opacus's own.
             poisson_sampling: False leaves the batches as they are.
-            options: what else Opacus takes.
+            clipping: "flat", "per_layer", or "adaptive" with Opacus's five arguments for it.
+            statistics_noise_ratio: r, the noise of private statistics over that of the gradients,
+                in units of the two clipping norms: the gradients get noise_multiplier *
+                sqrt(1 + 1 / r^2), the statistics noise_multiplier * sqrt(1 + r^2). Only for models
+                with layers that release statistics.
+            statistics_clip: the norm to which what a record says of the statistics is clipped.
+            public_inputs: public records for models with `PublicBatchNorm` layers.
+            seed: makes sampling and noise reproducible, which is for experiments only.
+            weights_origin: what the initial weights came from: "public" or "private" records, or
+                "random" numbers. No account covers them; the statement says what they are.
+            statistics_origin: the same of the initial statistics of normalization layers.
+            options: `noise_generator` and `wrap_model`, as Opacus takes them.
 
         Raises:
-            InputError: a module in evaluation mode, or no records to judge it on.
+            InputError: an argument that is not what is needed, such as a module in evaluation mode
+                or an optimizer over other parameters.
             RefusedError: check does not prove the model, or a parameter has no gradient a record.
         """
         if grad_sample_mode not in (*MODES, "ew"):
             raise unknown_name("grad_sample_mode", grad_sample_mode, (*MODES, "ew"))
-        if not module.training:
+        if clipping not in CLIPPINGS:
+            raise unknown_name("clipping", clipping, CLIPPINGS)
+        for origin in (weights_origin, statistics_origin):
+            if origin not in ORIGINS:
+                raise unknown_name("origin", origin, ORIGINS)
+        require_no_target(options)
+        require_known(options, OPTIONS, arguments_of(PrivacyEngine.make_private))
+        self._require_unused()
+        require_allowed(allow)
+        require_possible(options, grad_sample_mode, clipping, loss_reduction)
+        self._require_random(seed, options.get("noise_generator"))
+        require_trainable(module, optimizer)
+        require_records(data_loader)
+        if not poisson_sampling:
+            require_once(data_loader)
+        trainable = [p for group in optimizer.param_groups for p in group["params"]]
+        trainable = [p for p in trainable if p.requires_grad]
+        require_noise(noise_multiplier, max_grad_norm, len(trainable))
+        require_positive("statistics_noise_ratio", statistics_noise_ratio)
+        require_positive("statistics_clip", statistics_clip)
+        if isinstance(max_grad_norm, (list, tuple)) != (clipping == "per_layer"):
             raise InputError(
-                "the module is in evaluation mode: call module.train() first, since it is judged "
-                "in the modes in which it is trained"
+                f"max_grad_norm is {max_grad_norm!r} and clipping {clipping!r}: a list of clipping "
+                "norms goes with clipping='per_layer', one number with the others"
             )
-        if options.get("clipping", "flat") not in CLIPPINGS:
-            raise unknown_name("clipping", options["clipping"], CLIPPINGS)
-        if len(self.accountant):
-            raise InputError(
-                "this engine has booked steps of another training: take a new engine for each, so "
-                "that each statement says what holds for its own"
+        given = options.pop("noise_generator", None)
+        with unchanged_on_error(module), self._nothing_on_error():
+            distributed = _is_distributed(module)
+            if distributed:
+                for buffer in module.buffers():
+                    torch.distributed.broadcast(buffer, 0)
+            self._wrapped = module
+            self._facts = {
+                "poisson": poisson_sampling,
+                "distributed": distributed,
+                "seed": seed,
+                "generator": given is not None,
+                "ratio": statistics_noise_ratio,
+                "weights_origin": weights_origin,
+                "statistics_origin": _origin_of(module, statistics_origin),
+                "ghost": grad_sample_mode == "ghost",
+            }
+            self._take_public(module, public_inputs)
+            self._report = self._judged(
+                data_loader, sample_inputs, criterion, loss_reduction, allow, grad_sample_mode
             )
-        inputs, targets = _sample(module, data_loader, sample_inputs)
-        self._report = _judged(module, inputs, targets, criterion, loss_reduction, allow)
-        if grad_sample_mode != "ew":
-            require_consistent(
-                module,
-                self._report.rows,
-                inputs,
-                exact=grad_sample_mode == "ghost",
-                force_functorch=grad_sample_mode == "functorch",
+            if released_statistics(module):
+                self._statistics = StatisticsRelease(
+                    module, self._report.rows, clip=statistics_clip
+                )
+            made = super().make_private(
+                module=module,
+                optimizer=optimizer,
+                criterion=_for_mode(criterion, grad_sample_mode, loss_reduction),
+                data_loader=data_loader,
+                noise_multiplier=noise_multiplier,
+                max_grad_norm=max_grad_norm,
+                loss_reduction=loss_reduction,
+                grad_sample_mode=grad_sample_mode,
+                poisson_sampling=poisson_sampling,
+                clipping=clipping,
+                noise_generator=self._noise_generator(given, seed, trainable[0].device),
+                **options,
             )
-        made = super().make_private(
-            module=module,
-            optimizer=optimizer,
-            criterion=_for_mode(criterion, grad_sample_mode, loss_reduction),
-            data_loader=data_loader,
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=max_grad_norm,
-            loss_reduction=loss_reduction,
-            grad_sample_mode=grad_sample_mode,
-            poisson_sampling=poisson_sampling,
-            **options,
-        )
-        self._book(made[1], 1 / len(data_loader), poisson=poisson_sampling)
-        self._facts = {"clip": max_grad_norm, "poisson": poisson_sampling, "allow": allow}
-        self._facts["seeded"] = options.get("noise_generator") is not None
+            self._terms = {
+                "noise_multiplier": float(noise_multiplier),
+                "max_grad_norm": plain_norms(max_grad_norm),
+                "sampling_rate": 1 / len(data_loader),
+                "expected_batch_size": made[1].expected_batch_size,
+                "poisson_sampling": poisson_sampling,
+                "clipping": clipping,
+                **{name: options.get(name) for name in ADAPTIVE},
+                "loss_reduction": loss_reduction,
+                "statistics_noise_ratio": statistics_noise_ratio if self._statistics else None,
+                "statistics_clip": statistics_clip if self._statistics else None,
+            }
+            self._book(made[1], 1 / len(data_loader), poisson=poisson_sampling)
         return made
 
     def make_private_with_epsilon(
@@ -144,37 +291,50 @@ class PrivacyEngine(opacus.PrivacyEngine):
 
         Args:
             data_loader: of the private records.
-            target_epsilon: the budget.
+            target_epsilon: the budget, of this run together with those that the ledger holds.
             target_delta: the probability with which the guarantee may fail.
             epochs: passes over the data loader.
             poisson_sampling: as in `make_private`.
             options: of `make_private`.
 
         Raises:
-            InputError: the budget cannot be reached, or is spent in part already.
+            InputError: the budget cannot be reached, or is spent already.
         """
-        if len(self.accountant):
+        self._require_unused()
+        require_records(data_loader)
+        if "noise_multiplier" in options:
             raise InputError(
-                "this engine has spent privacy already, which the noise for a target epsilon would "
-                "not count: take a new engine, or make_private with a noise multiplier"
+                f"noise_multiplier is {options['noise_multiplier']!r} and target_epsilon "
+                f"{target_epsilon!r}: the noise follows from the budget; give one of them "
+                "(make_private takes a noise multiplier)"
             )
-        self._delta = target_delta
+        require_positive("target_epsilon", target_epsilon)
+        if not (is_number(target_delta) and 0 < target_delta < 1):
+            raise InputError(
+                f"target_delta is {target_delta!r}: it is to be above 0 and below 1, best below "
+                "1 / (number of records)"
+            )
+        if not (is_number(epochs) and epochs >= 1 and int(epochs) == epochs):
+            raise InputError(f"epochs is {epochs!r}: it is to be a whole number of at least 1")
         noise = noise_for(
             epsilon=target_epsilon,
             sampling_rate=1 / len(data_loader) if poisson_sampling else 1.0,
-            steps=epochs * len(data_loader),
+            steps=int(epochs) * len(data_loader),
             delta=target_delta,
             accountant=self.accountant.mechanism(),
+            before=tuple(self.ledger.history()),
         ) * (1 if poisson_sampling else 2)
-        return self.make_private(
+        made = self.make_private(
             data_loader=data_loader,
             noise_multiplier=noise,
             poisson_sampling=poisson_sampling,
             **options,
         )
+        self._delta = target_delta
+        return made
 
     def get_epsilon(self, delta: float) -> float:
-        """An upper bound on the epsilon that was spent so far, at `delta`."""
+        """An upper bound on the epsilon that this run has spent so far, at `delta`."""
         return epsilon_of(
             self.accountant.history, delta=delta, accountant=self.accountant.mechanism()
         )
@@ -189,29 +349,246 @@ class PrivacyEngine(opacus.PrivacyEngine):
             InputError: nothing was made private yet, or no delta is known.
         """
         delta = self._delta if delta is None else delta
-        if self._report is None or delta is None:
+        if self._report is None or self._optimizer is None or delta is None:
             missing = "no model was made private yet" if delta is not None else "delta is not known"
             raise InputError(f"{missing}: call make_private first, and statement(delta=1e-5)")
-        history = self.accountant.history
-        mode = "Poisson: each record independently in each batch"
-        return PrivacyStatement(
-            epsilon=self.get_epsilon(delta),
+        not_covered = []
+        if self._facts["ghost"]:
+            not_covered.append(
+                "that training stopped because a record was not finite, where it did (ghost "
+                "clipping)"
+            )
+        if self.resumed:
+            not_covered.append(
+                "steps that were taken after the checkpoint from which training went on, where "
+                "anything of them was seen"
+            )
+        return statement_of(
+            self.ledger,
+            self.run,
             delta=delta,
-            noise_multiplier=min((noise for noise, _, _ in history), default=0.0),
-            clip=self._facts["clip"],
-            sampling_rate=max((rate for _, rate, _ in history), default=0.0),
-            steps=sum(steps for _, _, steps in history),
-            accountant=f"{self.accountant.mechanism()} (opacus)",
-            randomness=(
-                "noise from the generator that was passed: no guarantee to whoever knows its seed"
-                if self._facts["seeded"]
-                else "torch's generators (Mersenne Twister)"
-            ),
+            accountant=self.accountant.mechanism(),
+            clip=self._optimizer.max_grad_norm,
+            releases=self._optimizer.releases(),
+            randomness=self._randomness(),
             isolation=f"{self._report.summary()}; loss {self._report.loss}",
-            sampling=mode if self._facts["poisson"] else FIXED,
+            sampling=POISSON if self._facts["poisson"] else FIXED,
+            weights_origin=self._facts["weights_origin"],
+            statistics_origin=self._facts["statistics_origin"],
+            not_covered=not_covered,
         )
 
-    def _book(self, optimizer: Any, rate: float, *, poisson: bool) -> None:
+    def save_checkpoint(
+        self,
+        *,
+        path: str | Path,
+        module: nn.Module,
+        optimizer: PrivateOptimizer | None = None,
+        noise_scheduler: Any = None,
+        grad_clip_scheduler: Any = None,
+        checkpoint_dict: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Writes model, optimizer, schedulers and ledger to one file without pickle.
+
+        Args:
+            path: of the file (safetensors).
+            module: as `make_private` returned it, or the model in it.
+            optimizer: as `make_private` returned it.
+            noise_scheduler: of Opacus.
+            grad_clip_scheduler: of Opacus.
+            checkpoint_dict: what else to keep: tensors, numbers, texts, and dicts and lists of
+                them.
+            options: Opacus's arguments for torch.save, which have no meaning here.
+
+        Raises:
+            InputError: nothing was made private yet, or something cannot be kept without pickle.
+        """
+        require_known(options, ())
+        save_training(
+            path,
+            engine=self,
+            module=module,
+            optimizer=optimizer,
+            noise_scheduler=noise_scheduler,
+            grad_clip_scheduler=grad_clip_scheduler,
+            extra=checkpoint_dict or {},
+        )
+
+    def load_checkpoint(
+        self,
+        *,
+        path: str | Path,
+        module: nn.Module,
+        optimizer: PrivateOptimizer | None = None,
+        noise_scheduler: Any = None,
+        grad_clip_scheduler: Any = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Goes on where `save_checkpoint` was called; returns its `checkpoint_dict`.
+
+        Call `make_private` first, with the arguments of the earlier training. Everything is
+        compared before anything is changed.
+
+        Raises:
+            InputError: the file is no such checkpoint, or one of another model or accountant.
+            RefusedError: the noise or the sampling is another one than before.
+
+        What was released after the checkpoint was written is not in its ledger: whoever saw that
+        holds more than the statement says. Random numbers go on where they were only if they came
+        from a seed; a noise_generator is to be passed in another state, since noise that is used
+        twice can be taken away.
+        """
+        require_known(options, ())
+        return load_training(
+            path,
+            engine=self,
+            module=module,
+            optimizer=optimizer,
+            noise_scheduler=noise_scheduler,
+            grad_clip_scheduler=grad_clip_scheduler,
+        )
+
+    def trained(self) -> tuple[nn.Module, PrivateOptimizer]:
+        """The model that was given to `make_private`, and the optimizer that it returned.
+
+        Raises:
+            InputError: nothing was made private yet.
+        """
+        if self._optimizer is None:
+            raise InputError(
+                "no model was made private yet: call make_private first, with the arguments of the "
+                "training that the checkpoint is of"
+            )
+        return self._wrapped, self._optimizer
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """The generators of noise and sampling that come from a seed; empty without one.
+
+        Raises:
+            InputError: several processes draw from them.
+        """
+        if self._generators and self._facts["distributed"]:
+            raise InputError(
+                "a training of several processes that draws from a seed has no checkpoints, which "
+                "would repeat its noise: leave out seed="
+            )
+        return self._generators
+
+    def terms(self) -> dict[str, Any]:
+        """Under what a training runs and may not change on the way; empty before `make_private`."""
+        return self._terms
+
+    def _require_unused(self) -> None:
+        if self._report is not None or len(self.accountant):
+            raise InputError(
+                "this engine has made a model private already: take a new engine for each "
+                "training, so that each statement says what holds for its own (and hand it "
+                "ledger=engine.ledger, where the records are the same)"
+            )
+
+    def _take_public(self, module: nn.Module, public_inputs: Inputs | None) -> None:
+        layers = public_statistics(module)
+        if layers and public_inputs is None:
+            raise InputError(
+                f"the model has {len(layers)} layers that take statistics of public records: pass "
+                "public_inputs="
+            )
+        if not layers and public_inputs is not None:
+            raise InputError(
+                "public_inputs were given, but no layer takes statistics of public records: "
+                "convert the model to 'public-batch', or leave them out"
+            )
+        if public_inputs is not None:
+            device = next(module.parameters()).device
+            self._public = map_tensors(lambda t: t.to(device), public_inputs)
+            if self._facts["distributed"]:  # one word for all processes: the first one's
+                self._public = map_tensors(_broadcast, self._public)
+            require_public(module, self._public)
+
+    def _refresh(self) -> None:
+        """Public statistics follow the weights."""
+        if self._public is not None:
+            refresh_statistics(self._wrapped, self._public)
+
+    def _judged(
+        self,
+        data_loader: DataLoader,
+        sample_inputs: Inputs | None,
+        criterion: Criterion | None,
+        loss_reduction: Literal["mean", "sum"],
+        allow: Allow,
+        mode: str,
+    ) -> Report:
+        """The report of a model that is admitted, and whose records' gradients are right."""
+        module = self._wrapped
+        batch = self._example = example_batch(data_loader)
+        inputs, targets = (
+            inputs_and_targets(batch, module) if sample_inputs is None else (sample_inputs, None)
+        )
+        what = "the first records" if sample_inputs is None else "sample_inputs"
+        require_finite(what, (inputs, targets))
+        report = judged(module, inputs, targets, criterion, loss_reduction, allow)
+        if mode != "ew":
+            require_consistent(
+                module,
+                report.rows,
+                inputs,
+                exact=mode == "ghost",
+                force_functorch=mode == "functorch",
+            )
+        elif released_statistics(module):
+            raise RefusedError(
+                "refused: mode 'ew' has no hook for the layers with private statistics: take "
+                "grad_sample_mode='hooks'"
+            )
+        else:
+            require_expanded_weights(module, report, inputs)
+        return report
+
+    def _require_random(self, seed: int | None, generator: Any) -> None:
+        """Raises an InputError for what no noise can be drawn from."""
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise InputError(f"seed is {seed!r}: it is to be a whole number, or None")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise InputError(
+                f"noise_generator is a {type(generator).__name__}: make it with "
+                "torch.Generator(device)"
+            )
+        if seed is not None and generator is not None:
+            raise InputError("give a seed or a noise_generator, not both")
+        if self.secure_mode and (seed is not None or generator is not None):
+            raise InputError(
+                "secure_mode draws from a cryptographic generator: leave out seed and "
+                "noise_generator"
+            )
+
+    def _noise_generator(
+        self, given: torch.Generator | None, seed: int | None, device: torch.device
+    ) -> torch.Generator | None:
+        if given is not None and given.device.type != device.type:
+            raise InputError(
+                f"noise_generator is on {given.device}, the model on {device}: make it with "
+                "torch.Generator(device)"
+            )
+        if given is not None or self.secure_mode:
+            return given
+        if seed is None:
+            return entropy_generator(device)
+        self._generators["noise"] = seeded_generator(seed, "noise", device=device)
+        return self._generators["noise"]
+
+    def _randomness(self) -> str:
+        if self.secure_mode:
+            return "noise and sampling from a cryptographic generator (torchcsprng)"
+        if self._facts["generator"]:
+            return (
+                "noise from the generator that was passed: no guarantee to whoever knows its "
+                f"seed; sampling from {ENTROPY}"
+            )
+        return randomness(self._facts["seed"])
+
+    def _book(self, optimizer: PrivateOptimizer, rate: float, *, poisson: bool) -> None:
         """Accounts every step; hooks that are attached later come on top.
 
         Without Poisson sampling a record that is added or removed moves others to other batches:
@@ -220,10 +597,10 @@ class PrivacyEngine(opacus.PrivacyEngine):
 
         def book(optimizer: Any) -> None:
             batches = optimizer.accumulated_iterations
-            self.accountant.step(
-                noise_multiplier=optimizer.noise_multiplier / (1 if poisson else 2),
-                sample_rate=min(1.0, rate * batches) if poisson else 1.0,
-            )
+            noise = optimizer.noise_multiplier / (1 if poisson else 2)
+            sampled = min(1.0, rate * batches) if poisson else 1.0
+            self.ledger.book(noise, sampled, optimizer.releases(), run=self.run)
+            self.accountant.step(noise_multiplier=noise, sample_rate=sampled)
 
         def attach(function: Any) -> None:
             def both(optimizer: Any) -> None:
@@ -238,14 +615,111 @@ class PrivacyEngine(opacus.PrivacyEngine):
     def _prepare_model(self, module: nn.Module, **options: Any) -> Any:
         mode = options.pop("grad_sample_mode", "hooks")
         assert self._report is not None
-        if mode == "ew":
-            _require_plain_rows(self._report)
-            options.pop("max_grad_norm", None)
-            options.pop("wrap_model", None)
-            return GradSampleModuleExpandedWeights(module, **options)
         if mode != "ghost":
             options.pop("max_grad_norm", None)
-        return hooks_for(module, self._report.rows, mode=mode, **options)
+        if mode == "ew":
+            options.pop("wrap_model", None)
+            return GradSampleModuleExpandedWeights(module, **options)
+        self._hooks = hooks_for(
+            module, self._report.rows, mode=mode, statistics=self._statistics, **options
+        )
+        return self._hooks
+
+    def _prepare_data_loader(
+        self, data_loader: DataLoader, *, poisson_sampling: bool, distributed: bool, **options: Any
+    ) -> DataLoader:
+        if not poisson_sampling:
+            return announced_loader(data_loader, self._begin_pass)
+        rank, world = 0, 1
+        if distributed:
+            rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if self.secure_mode:
+            generator = self.secure_rng
+        elif self._facts["seed"] is None:
+            generator = entropy_generator()
+        else:
+            generator = seeded_generator(self._facts["seed"], "sampling", rank=rank)
+            self._generators["sampling"] = generator
+        sampler = PoissonSampler(
+            len(data_loader.dataset),  # type: ignore[arg-type]
+            1 / len(data_loader),
+            len(data_loader),
+            generator,
+            rank=rank,
+            world=world,
+            on_pass=self._begin_pass,
+        )
+        return poisson_loader(data_loader, sampler, self._example)
+
+    def _begin_pass(self) -> None:
+        if self._optimizer is not None:
+            self._optimizer.begin_pass()
+
+    def _prepare_optimizer(
+        self,
+        *,
+        optimizer: torch.optim.Optimizer,
+        noise_multiplier: float,
+        max_grad_norm: Any,
+        expected_batch_size: float,
+        loss_reduction: str = "mean",
+        distributed: bool = False,
+        clipping: str = "flat",
+        noise_generator: Any = None,
+        grad_sample_mode: str = "hooks",
+        **options: Any,
+    ) -> PrivateOptimizer:
+        how: FlatClipping = FlatClipping()
+        if clipping == "per_layer":
+            how = PerLayerClipping(max_grad_norm)
+            max_grad_norm = how.total
+        elif clipping == "adaptive":
+            how = AdaptiveClipping(**options, expected=expected_batch_size)
+        self._optimizer = PrivateOptimizer(
+            optimizer,
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=max_grad_norm,
+            expected_batch_size=expected_batch_size,
+            loss_reduction=loss_reduction,
+            clipping=how,
+            generator=self.secure_rng if self.secure_mode else noise_generator,
+            secure_mode=self.secure_mode,
+            statistics=self._statistics,
+            statistics_noise_ratio=self._facts["ratio"],
+            ghost=self._hooks if grad_sample_mode == "ghost" else None,
+            distributed=distributed,
+            after_step=self._refresh,
+        )
+        return self._optimizer
+
+
+def _broadcast(tensor: Tensor) -> Tensor:
+    tensor = tensor.clone()
+    torch.distributed.broadcast(tensor, 0)
+    return tensor
+
+
+def _is_distributed(module: nn.Module) -> bool:
+    """Whether other processes hold other records of the batch.
+
+    Raises:
+        InputError: torch's own wrapper, which adds up gradients before they are clipped.
+    """
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        raise InputError(
+            "torch's DistributedDataParallel adds up gradients before they are clipped: wrap the "
+            "model in opacus.distributed.DifferentiallyPrivateDistributedDataParallel"
+        )
+    return isinstance(module, DifferentiallyPrivateDistributedDataParallel)
+
+
+def _origin_of(module: nn.Module, given: str) -> str:
+    """What the initial statistics came from; "none" where the model has none."""
+    if not any("running_mean" in name for name, _ in module.named_buffers()):
+        return "none"
+    if public_statistics(module) and not released_statistics(module):
+        return "public records, fresh at each step"
+    return given
 
 
 def _for_mode(
@@ -254,58 +728,3 @@ def _for_mode(
     if mode != "ghost":
         return criterion or nn.CrossEntropyLoss(reduction=loss_reduction)
     return RecordLoss(criterion or nn.CrossEntropyLoss(reduction=loss_reduction), loss_reduction)
-
-
-def _sample(
-    module: nn.Module, data_loader: DataLoader, sample_inputs: Inputs | None
-) -> tuple[Inputs, Any]:
-    """Inputs, and targets where the data loader gives them, on the module's device."""
-    if sample_inputs is not None:
-        return sample_inputs, None
-    dataset = data_loader.dataset
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise InputError("the data set has no length: pass sample_inputs= with a few records")
-    records = [dataset[i] for i in range(min(SAMPLE, len(dataset)))]
-    batch = (data_loader.collate_fn or torch.utils.data.default_collate)(records)
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    batch = map_tensors(lambda t: t.to(device), batch)
-    if isinstance(batch, (Tensor, dict)):
-        return batch, None
-    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
-        inputs = tuple(batch[:-1]) if len(batch) > 1 else (batch[0],)
-        return inputs, batch[-1] if len(batch) > 1 else None
-    raise InputError(
-        f"a batch of the data loader is a {type(batch).__name__}: pass sample_inputs= with what "
-        "the model takes"
-    )
-
-
-def _judged(
-    module: nn.Module,
-    inputs: Inputs,
-    targets: Any,
-    criterion: Criterion | None,
-    loss_reduction: Literal["mean", "sum"],
-    allow: Allow,
-) -> Report:
-    if criterion is not None and targets is None:
-        criterion = None  # nothing to judge it on: the statement says that it was not
-    report = check(
-        module,
-        first_records(inputs, SAMPLE),
-        targets=targets if criterion is not None else None,
-        criterion=criterion,
-        loss_reduction=loss_reduction,
-    )
-    require_admitted(report, allow)
-    return report
-
-
-def _require_plain_rows(report: Report) -> None:
-    """Opacus's expanded weights clip rows; what folds them or needs another engine is refused."""
-    for found in report.findings:
-        if found.code in ("DPN502", "DPN503", "DPN504", "DPN505"):
-            raise RefusedError(
-                f"refused: mode 'ew' has no gradient of one record in {found.path or 'the model'} "
-                f"({found.code}): {found.message}. Take grad_sample_mode='hooks'"
-            )

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
+from dpnorm.privacy.statistics import StatisticsRelease
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
 
@@ -34,21 +35,44 @@ class Pass:
         records: of how many.
         over: whether its backward pass is.
         uses: how often each parameter's module ran.
+        said: what the records said of each layer with private statistics, call by call.
     """
 
     records: int
     over: bool = False
     uses: Counter[nn.Parameter] = field(default_factory=Counter)
+    said: dict[int, list[Tensor]] = field(default_factory=dict)
+
+
+NOT_FINITE = (
+    "a record of the batch has a gradient or statistics that are not finite, and ghost clipping "
+    "cannot leave it out: look for NaN or infinite values in the data, or take "
+    "grad_sample_mode='hooks', which does"
+)
+
+
+def row_norms(samples: Tensor) -> Tensor:
+    """The norm of each row: (records, ...) -> (records,)."""
+    if not samples.numel():
+        return samples.new_zeros(len(samples))
+    return samples.reshape(len(samples), -1).norm(2, dim=1)
 
 
 class _OneGradientARecord(GradSampleHooks):
     """What both of Opacus's hook classes get in place of their own hooks."""
 
     def __init__(
-        self, m: nn.Module, *, rows: Mapping[str, Rows], own: bool = False, **options: Any
+        self,
+        m: nn.Module,
+        *,
+        rows: Mapping[str, Rows],
+        own: bool = False,
+        statistics: StatisticsRelease | None = None,
+        **options: Any,
     ) -> None:
         object.__setattr__(self, "_rows", dict(rows))  # asked for while nn.Module is not set up
         object.__setattr__(self, "_own", own)  # whether it listens while a model is judged
+        object.__setattr__(self, "_statistics", statistics)
         super().__init__(m, **options)
 
     @classmethod
@@ -77,6 +101,7 @@ class _OneGradientARecord(GradSampleHooks):
         self._watch_passes()
         for unit in units(self._module, self._rows):
             self._watch(replace(unit, functional=unit.functional or force_functorch))
+        self._watch_statistics()
         self._end_handle()  # after the hooks of a model that is a unit itself
         self.enable_hooks()
 
@@ -137,6 +162,20 @@ class _OneGradientARecord(GradSampleHooks):
         handles.append(unit.module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(unit.module.register_forward_hook(after, with_kwargs=True))
 
+    def _watch_statistics(self) -> None:
+        if self._statistics is None:
+            return
+
+        def listen(place: int, module: nn.Module, args: Any, output: Tensor) -> None:
+            # not while a module runs again record by record: once a record is enough
+            if self._listens() and self._running is not None:
+                said = self._statistics.said_at(place, output, self._running.records)
+                self._running.said.setdefault(place, []).append(said)
+
+        for place, (layer, _) in enumerate(self._statistics.layers):
+            handle = layer.register_forward_hook(partial(listen, place))
+            self.autograd_grad_sample_hooks.append(handle)
+
     def _listens(self) -> bool:
         active = self.hooks_enabled and self._module.training and not self._recomputing
         return bool(active and torch.is_grad_enabled() and not (is_judging() and not self._own))
@@ -178,7 +217,13 @@ class _OneGradientARecord(GradSampleHooks):
     def _end_backward(self) -> None:
         """Once a backward pass is over, what every parameter got is one batch's gradients."""
         assert self._ending is not None
-        records, self._ending.over, self._ending = self._ending.records, True, None
+        ended, self._ending = self._ending, None
+        records, ended.over = ended.records, True
+        if self._statistics is not None:
+            self._statistics.offer(
+                self._statistics.vectors(ended.said, records),
+                beside=self.grad_accumulation_allowed and not self._clips_backward,
+            )
         for parameter in self._trainable():
             own = parameter.__dict__.pop("_current_grad_sample", None)
             self._finish(parameter, own, records)
@@ -197,6 +242,8 @@ class _OneGradientARecord(GradSampleHooks):
             )
         listed = before if isinstance(before, list) else [before]
         parameter.grad_sample = [*listed, own]  # type: ignore[attr-defined]
+
+    _clips_backward = False  # under ghost clipping the last of two batches replaces the other
 
     def _trainable(self) -> list[nn.Parameter]:
         return [p for p in self._module.parameters() if p.requires_grad]
@@ -229,6 +276,18 @@ def _require_as_judged(
 class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
     """Ghost clipping: the norm of a record's gradient, without the gradient where it can be."""
 
+    _clips_backward = True
+
+    def get_clipping_coef(self) -> Tensor:
+        """What each record's loss is multiplied by: (records,).
+
+        Raises:
+            InputError: a record's gradient is not finite.
+        """
+        if not bool(self.get_norm_sample().isfinite().all()):
+            raise InputError(NOT_FINITE)
+        return super().get_clipping_coef()
+
     def _sample(
         self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
@@ -254,7 +313,7 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
         norm = parameter.__dict__.pop("_current_norm", None)
         if norm is None:
             norm = parameter.new_zeros(records)
-            norm = norm if own is None else own.flatten(1).norm(2, dim=1)
+            norm = norm if own is None else row_norms(own)
         parameter._norm_sample = norm  # type: ignore[attr-defined]
 
 
@@ -303,7 +362,8 @@ def hooks_for(
             norms, for Opacus's ghost clipping.
         wrap_model: return a module around the model; else an object that holds the hooks.
         loss_reduction: "mean" or "sum", that of the loss.
-        options: of Opacus's class, such as max_grad_norm in mode "ghost".
+        options: `statistics` of layers with private ones, and those of Opacus's class, such as
+            max_grad_norm in mode "ghost".
 
     Raises:
         InputError: an unknown mode.

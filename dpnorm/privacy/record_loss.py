@@ -52,5 +52,5 @@ class RecordLoss:
                 f"the criterion gives {shape} for {len(output)} records where it should not reduce "
                 "at all: ghost clipping needs one loss a record; take grad_sample_mode='hooks'"
             )
-        by_record = loss.reshape(len(loss), -1)
+        by_record = loss.flatten(1) if loss.dim() > 1 else loss[:, None]  # of no records, too
         return by_record.mean(1) if self._loss_reduction == "mean" else by_record.sum(1)

@@ -1,15 +1,24 @@
 """What a private training guarantees, in full."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dpnorm.privacy.accounting import epsilon_of
+from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
+from dpnorm.privacy.ledger import Event, Ledger, Release
+
+GROUPS = (2, 4)  # the sizes for which a statement says what holds
+POISSON = "Poisson: each record independently in each batch"
+FIXED = "fixed batches, each accounted as a full one that a record moves by twice the clipping norm"
 NOT_COVERED = (
-    "the number of records, which sets the sampling rate",
+    "the number of records, which sets the sampling rate and the expected batch size",
     "hyperparameters that were chosen by looking at private results",
-    "training losses and accuracies on private records, where they are published",
-    "the initial weights and statistics, where they came from private data",
+    "the training history (losses, accuracies, share of clipped or dropped records), if published",
+    "test accuracy on private records, if published",
     "rounding of the noise to floating point",
+    "how long training took, and errors that ended it early",
 )
 
 
@@ -18,20 +27,26 @@ class PrivacyStatement:
     """A differential-privacy statement, after "How to DP-fy ML" (arXiv 2303.00654, section 5.3).
 
     Attributes:
-        epsilon: an upper bound on what was spent, by `accountant`.
+        epsilon: an upper bound on what this run spent, by `accountant`.
         delta: the probability with which the guarantee may fail.
-        noise_multiplier: standard deviation of the noise in units of `clip`.
+        noise_multiplier: of all that a step released together; the smallest of the run.
         clip: the norm to which each record's gradient was clipped.
-        sampling_rate: probability of a record to be in a batch.
-        steps: number of noisy releases.
+        sampling_rate: probability of a record to be in a batch; the largest of the run.
+        steps: number of joint releases.
         accountant: how epsilon was computed.
-        neighbouring: the relation between neighbouring datasets.
-        unit: what is protected.
-        sampling: how batches were drawn.
-        released: what the account covers.
         randomness: where noise and sampling came from.
         isolation: what `check` said of the model. Where it is not "proven", epsilon holds only if
             the records are isolated all the same.
+        releases: what the steps released, each with its own noise multiplier.
+        weights_origin: what the initial weights came from.
+        statistics_origin: what the initial statistics of normalization layers came from.
+        substitution: epsilon at the same delta where a record is replaced by another.
+        groups: epsilon at the same delta for so many records added or removed: (records, epsilon).
+        total_epsilon: of all runs in the ledger together, at the same delta.
+        earlier_runs: the names of the others.
+        neighbouring: the relation between neighbouring datasets.
+        unit: what is protected.
+        sampling: how batches were drawn.
         not_covered: what the account does not cover.
     """
 
@@ -44,10 +59,16 @@ class PrivacyStatement:
     accountant: str
     randomness: str
     isolation: str
+    releases: tuple[Release, ...]
+    weights_origin: str
+    statistics_origin: str
+    substitution: float
+    groups: tuple[tuple[int, float], ...]
+    total_epsilon: float
+    earlier_runs: tuple[str, ...] = ()
     neighbouring: str = "one record added or removed"
     unit: str = "one training record"
-    sampling: str = "Poisson: each record independently in each batch"
-    released: tuple[str, ...] = ("the noisy sum of clipped gradients at each step",)
+    sampling: str = POISSON
     not_covered: tuple[str, ...] = NOT_COVERED
 
     @property
@@ -60,20 +81,143 @@ class PrivacyStatement:
         return asdict(self)
 
     def to_json(self) -> str:
-        """The statement as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
+        """The statement as JSON text; what is infinite is the text "inf"."""
+        return json.dumps(_finite(self.to_dict()), indent=2, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """The statement as a Markdown table."""
+        rows = [f"| {name} | {text} |" for name, text in self._lines()]
+        return "\n".join([f"**{self._headline()}**", "", "| | |", "|---|---|", *rows, ""])
 
     def __str__(self) -> str:
+        return "\n".join([self._headline(), *[f"  {n}: {text}" for n, text in self._lines()]])
+
+    def _headline(self) -> str:
+        doubt = "" if self.is_sound else f" IF its records were isolated: {self.isolation}"
+        return f"({self.epsilon:.4g}, {self.delta:g})-differential privacy for {self.unit}{doubt}"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        groups = ", ".join(f"{epsilon:.4g} for {size} records" for size, epsilon in self.groups)
         lines = [
-            f"({self.epsilon:.4g}, {self.delta:g})-differential privacy for {self.unit}"
-            f"{'' if self.is_sound else ' IF its records were isolated: ' + self.isolation}",
-            f"  neighbouring datasets: {self.neighbouring}",
-            f"  sampling: {self.sampling}; rate {self.sampling_rate:.4g}, {self.steps} steps",
-            f"  noise multiplier {self.noise_multiplier:.4g} at clipping norm {self.clip:g}",
-            f"  accountant: {self.accountant}",
-            f"  randomness: {self.randomness}",
-            f"  record isolation: {self.isolation}",
-            *[f"  covered: {item}" for item in self.released],
-            *[f"  not covered: {item}" for item in self.not_covered],
+            ("neighbouring datasets", self.neighbouring),
+            (
+                "the same, in other terms",
+                f"epsilon {self.substitution:.4g} where a record is replaced, {groups} together",
+            ),
+            (
+                "sampling",
+                f"{self.sampling}; rate {self.sampling_rate:.4g}, {self.steps} steps",
+            ),
+            ("noise multiplier", f"{self.noise_multiplier:.4g} of all releases of a step together"),
+            *[
+                (
+                    "covered",
+                    f"at each step {release.name}, with noise of {release.noise_multiplier:.4g} "
+                    f"times {_norm(release)}",
+                )
+                for release in self.releases
+            ],
+            ("accountant", self.accountant),
+            ("randomness", self.randomness),
+            ("record isolation", self.isolation),
+            ("initial weights", self.weights_origin),
+            ("initial statistics", self.statistics_origin),
         ]
-        return "\n".join(lines)
+        if self.earlier_runs:
+            runs = ", ".join(self.earlier_runs)
+            lines.append(("with earlier runs", f"epsilon {self.total_epsilon:.4g} ({runs})"))
+        return [*lines, *[("not covered", item) for item in self.not_covered]]
+
+
+def statement_of(
+    ledger: Ledger,
+    run: str,
+    *,
+    delta: float,
+    accountant: str,
+    clip: float,
+    releases: Sequence[Release],
+    randomness: str,
+    isolation: str,
+    sampling: str = POISSON,
+    weights_origin: str = "unknown",
+    statistics_origin: str = "none",
+    not_covered: Sequence[str] = (),
+) -> PrivacyStatement:
+    """The statement of one run of a ledger.
+
+    Args:
+        ledger: of all runs on the same records.
+        run: the name of the run.
+        delta: the probability with which the guarantee may fail.
+        accountant: "prv", "rdp" or "pld".
+        clip: the clipping norm of the gradients.
+        releases: what a step releases.
+        randomness: where noise and sampling come from.
+        isolation: what `check` said.
+        sampling: how batches are drawn.
+        weights_origin: "public", "private", "random" or "unknown".
+        statistics_origin: the same, or "none" where no layer has any.
+        not_covered: what else the account does not cover.
+    """
+    history = ledger.history(run)
+    earlier = tuple(name for name in ledger.runs() if name != run)
+    found = {
+        "initial weights": weights_origin,
+        "initial statistics of normalization layers": statistics_origin,
+    }
+    doubtful = [
+        f"the {name}, which came from private records"
+        if origin == "private"
+        else f"the {name}, if they came from private records"
+        for name, origin in found.items()
+        if origin in ("private", "unknown")
+    ]
+    epsilon = epsilon_of(history, delta=delta, accountant=accountant)
+    total = epsilon_of(ledger.history(), delta=delta, accountant=accountant) if earlier else epsilon
+    return PrivacyStatement(
+        epsilon=epsilon,
+        delta=delta,
+        noise_multiplier=min((noise for noise, _, _ in history), default=0.0),
+        clip=clip,
+        sampling_rate=max((rate for _, rate, _ in history), default=0.0),
+        steps=sum(steps for _, _, steps in history),
+        accountant=f"{accountant} ({_SOURCES[accountant]})",
+        randomness=randomness,
+        isolation=isolation,
+        releases=_released(ledger.of(run)) or tuple(releases),
+        weights_origin=weights_origin,
+        statistics_origin=statistics_origin,
+        substitution=substitution_epsilon(history, delta=delta),
+        groups=tuple((size, group_epsilon(history, size, delta=delta)) for size in GROUPS),
+        total_epsilon=total,
+        earlier_runs=earlier,
+        sampling=sampling,
+        not_covered=(*NOT_COVERED, *doubtful, *not_covered),
+    )
+
+
+def _released(events: Sequence[Event]) -> tuple[Release, ...]:
+    """The releases of a run's steps; where their noise changed, with the smallest."""
+    found: dict[str, Release] = {}
+    for event in events:
+        for release in event.releases:
+            before = found.get(release.name)
+            if before is None or release.noise_multiplier < before.noise_multiplier:
+                found[release.name] = release
+    return tuple(found.values())
+
+
+def _norm(release: Release) -> str:
+    return "its clipping norm of that step" if release.clip is None else f"{release.clip:.4g}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return str(value) if value in (float("inf"), float("-inf")) else value
+
+
+_SOURCES = {"prv": "opacus", "rdp": "opacus", "pld": "dp-accounting"}

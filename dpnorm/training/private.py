@@ -2,23 +2,31 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
-from opacus.optimizers import DPOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from dpnorm.data import Records
+from dpnorm.errors import InputError
+from dpnorm.norms import public_statistics, refresh_statistics, released_statistics
 from dpnorm.privacy import (
+    Ledger,
     PrivacyConfig,
     PrivacyStatement,
-    epsilon_spent,
+    PrivateOptimizer,
+    StatisticsRelease,
+    entropy_generator,
     hooks_for,
     noise_for,
     poisson_batches,
+    randomness,
     require_consistent,
+    seeded_generator,
+    statement_of,
 )
 from dpnorm.training.config import TrainConfig, set_rate
 from dpnorm.training.judge import judge, random_records
+
+_RUN = "training"
 
 
 class PrivateStepper:
@@ -31,8 +39,16 @@ class PrivateStepper:
     """
 
     def __init__(
-        self, model: nn.Module, records: Records, config: TrainConfig, privacy: PrivacyConfig
+        self,
+        model: nn.Module,
+        records: Records,
+        config: TrainConfig,
+        privacy: PrivacyConfig,
+        public: Records | None = None,
     ) -> None:
+        self._public = _public_inputs(model, public)
+        self._plain = model
+        self._refresh()
         shape = tuple(records.x.shape[1:])
         self._report = judge(model, shape, allow=privacy.allow)
         require_consistent(model, self._report.rows, random_records(model, shape), exact=False)
@@ -51,22 +67,27 @@ class PrivateStepper:
             accountant=privacy.accountant,
         )
         self._device = next(model.parameters()).device
-        sampling, noise = torch.Generator(), torch.Generator(self._device)
         if privacy.seed is None:
-            sampling.seed()
-            noise.seed()
+            sampling, noise = entropy_generator(), entropy_generator(self._device)
         else:
-            sampling.manual_seed(privacy.seed)
-            noise.manual_seed(privacy.seed + 1)
+            sampling = seeded_generator(privacy.seed, "sampling")
+            noise = seeded_generator(privacy.seed, "noise", device=self._device)
         self._batches = poisson_batches(len(records), self._rate, self._steps, sampling)
-        self._model = hooks_for(model, self._report.rows)
-        self._optimizer = DPOptimizer(
+        self._statistics = None
+        if released_statistics(model):
+            self._statistics = StatisticsRelease(model, self._report.rows)
+        self._model = hooks_for(model, self._report.rows, statistics=self._statistics)
+        self._optimizer = PrivateOptimizer(
             config.build_optimizer(self._model),
             noise_multiplier=self._noise,
             max_grad_norm=privacy.clip,
             expected_batch_size=config.batch_size,
             generator=noise,
+            statistics=self._statistics,
+            statistics_noise_ratio=privacy.statistics_noise_ratio,
+            after_step=self._refresh,
         )
+        self._ledger = Ledger()
         self._step = 0
 
     def run_epoch(self) -> dict[str, float]:
@@ -84,8 +105,8 @@ class PrivateStepper:
                 total += loss.item() * len(index)
                 drawn += len(index)
             else:
-                for parameter in self._optimizer.params:
-                    parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+                self._optimizer.take_empty_batch()
+            self._ledger.book(self._noise, self._rate, self._optimizer.releases(), run=_RUN)
             self._optimizer.step()
             self._step += 1
         return {"step": float(self._step), "loss": total / max(drawn, 1)}
@@ -101,25 +122,29 @@ class PrivateStepper:
     def statement(self) -> PrivacyStatement:
         """The account of the steps that were taken."""
         privacy = self._privacy
-        return PrivacyStatement(
-            epsilon=epsilon_spent(
-                noise_multiplier=self._noise,
-                sampling_rate=self._rate,
-                steps=self._step,
-                delta=privacy.delta,
-                accountant=privacy.accountant,
-            ),
+        return statement_of(
+            self._ledger,
+            _RUN,
             delta=privacy.delta,
-            noise_multiplier=self._noise,
+            accountant=privacy.accountant,
             clip=privacy.clip,
-            sampling_rate=self._rate,
-            steps=self._step,
-            accountant=f"{privacy.accountant} (opacus)",
-            randomness=(
-                "torch's generators (Mersenne Twister), seeded by the operating system"
-                if privacy.seed is None
-                else f"reproducible from seed {privacy.seed}: for benchmarks only, no guarantee "
-                "once the seed is known"
-            ),
+            releases=self._optimizer.releases(),
+            randomness=randomness(privacy.seed),
             isolation=self._report.summary(),
         )
+
+    def _refresh(self) -> None:
+        """Public statistics follow the weights."""
+        if self._public is not None:
+            refresh_statistics(self._plain, self._public)
+
+
+def _public_inputs(model: nn.Module, public: Records | None) -> Tensor | None:
+    if not public_statistics(model):
+        return None
+    if public is None or not len(public):
+        raise InputError(
+            "the model has layers that take statistics of public records, and the data set has no "
+            "public part: take another variant, or a data set with one"
+        )
+    return public.x.to(next(model.parameters()).device)

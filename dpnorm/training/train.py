@@ -53,7 +53,7 @@ def train(
         if privacy is None:
             stepper = PlainStepper(trained, data.train, config)
         else:
-            stepper = PrivateStepper(trained, data.train, config, privacy)
+            stepper = PrivateStepper(trained, data.train, config, privacy, data.public)
         history = []
         for epoch in range(1, stepper.epochs + 1):
             entry = {"epoch": float(epoch), **stepper.run_epoch()}

@@ -38,6 +38,22 @@ def test_it_is_batch_norm_in_evaluation_in_both_modes(kind, reference, shape):
     assert torch.allclose(layer.eval()(x), other(x), atol=1e-12)
 
 
+def test_a_record_share_divides_each_record_by_a_mixture_of_1_and_its_own_scale():
+    torch.manual_seed(0)
+    x = torch.randn(5, 4, 3, 3, dtype=torch.float64) * torch.tensor([0.1, 1, 2, 5, 0]).view(
+        -1, 1, 1, 1
+    )
+    for share in (0.3, 1.0):
+        out = PrivateBatchNorm2d(4, 0.0, record_share=share).double()(x)
+        square = x.square().mean((1, 2, 3), keepdim=True)
+        expected = x / (1 - share + share * square + 1e-5).sqrt()
+        assert torch.allclose(out, expected, atol=1e-9)
+        net = nn.Sequential(PrivateBatchNorm2d(4, record_share=share), nn.Flatten())
+        assert check(net, x.float()).verdict == "proven"
+    with pytest.raises(InputError, match="record_share"):
+        PrivateBatchNorm2d(4, record_share=1.5)
+
+
 def test_a_forward_pass_writes_nothing():
     layer = PrivateBatchNorm2d(4).train()
     before = {name: buffer.clone() for name, buffer in layer.named_buffers()}

@@ -3,7 +3,16 @@
 import torch
 from torch import nn
 
-from dpnorm.norms import FrozenBatchNorm
+from dpnorm.norms import (
+    EvoNormS0,
+    FrozenBatchNorm,
+    PrivateBatchNorm2d,
+    PublicBatchNorm2d,
+    RecordRMSNorm,
+    ScaleNorm,
+    WeightStandardizedConv,
+    refresh_statistics,
+)
 
 RECORDS = 5
 
@@ -172,7 +181,27 @@ class Doubled(nn.Module):
         return {"features": x, "logits": x}
 
 
+def refreshed():
+    model = head(nn.Conv2d(4, 4, 3), PublicBatchNorm2d(4))
+    refresh_statistics(model, torch.randn(6, 4, 5, 5))
+    return model
+
+
+NORMS = {
+    "frozen norm": lambda: head(nn.Conv2d(4, 4, 3), FrozenBatchNorm(4)),
+    "private norm": lambda: head(nn.Conv2d(4, 4, 3), PrivateBatchNorm2d(4)),
+    "private norm without affine": lambda: head(
+        nn.Conv2d(4, 4, 3), PrivateBatchNorm2d(4, affine=False)
+    ),
+    "public norm": refreshed,
+    "RMS norm": lambda: head(nn.Conv2d(4, 4, 3), RecordRMSNorm(4)),
+    "scale norm": lambda: head(nn.Conv2d(4, 4, 3), ScaleNorm(4)),
+    "EvoNorm-S0": lambda: head(nn.Conv2d(4, 4, 3), EvoNormS0(4, groups=2)),
+    "weight standardization": lambda: head(WeightStandardizedConv(nn.Conv2d(4, 4, 3))),
+}
+
 CASES = {
+    **{name: (build, pictures) for name, build in NORMS.items()},
     "a state of zeros": (Started, sequences),
     "a mask of padding": (Masked, sequences),
     "one output twice": (Twice, sequences),
@@ -181,10 +210,6 @@ CASES = {
         lambda: torch.randint(0, 9, (RECORDS, 4)),
     ),
     "in-place residual": (lambda: head(Block(), Block()), pictures),
-    "frozen norm": (
-        lambda: head(nn.Conv2d(4, 4, 3), FrozenBatchNorm(torch.zeros(4), torch.ones(4))),
-        pictures,
-    ),
     "BatchNorm in evaluation": (
         lambda: head(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4).eval()),
         pictures,

@@ -277,10 +277,11 @@ def test_ghost_clipping_bounds_what_one_record_moves_whatever_the_shape_of_the_l
 
 @pytest.mark.parametrize("criterion", [F.cross_entropy, lambda o, t: F.cross_entropy(o, t)])
 def test_ghost_clipping_refuses_a_criterion_that_has_no_loss_a_record(criterion):
+    model = plain()
     with pytest.raises(InputError, match="loss of each record"):
         dpnorm.PrivacyEngine().make_private(
-            module=plain(),
-            optimizer=torch.optim.SGD(plain().parameters(), lr=1.0),
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
             data_loader=loader(4, 5, 5),
             noise_multiplier=1.0,
             max_grad_norm=1.0,

@@ -10,7 +10,7 @@ from dpnorm.conversion import convert
 from dpnorm.data import load
 from dpnorm.errors import InputError, RefusedError
 from dpnorm.models import build
-from dpnorm.privacy import PrivacyConfig, epsilon_spent, poisson_batches
+from dpnorm.privacy import PrivacyConfig, epsilon_spent, poisson_batches, seeded_generator
 from dpnorm.training import TrainConfig, accuracy, train
 from dpnorm.training.private import PrivateStepper
 
@@ -55,7 +55,7 @@ def test_one_private_step_is_the_clipped_sum_plus_the_noise_that_is_accounted(da
     for sigma in (1e-9, 2.0):
         privacy = PrivacyConfig(noise_multiplier=sigma, clip=0.3, steps=1, seed=5)
         updates[sigma] = _one_step(model, records, config, privacy)
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded_generator(5, "sampling")
     total = torch.zeros_like(updates[2.0])
     for i in next(poisson_batches(40, 0.5, 1, generator)).tolist():
         model.zero_grad()

@@ -7,6 +7,7 @@ from dpnorm.conversion.recipes.registry import Groups, Init, recipe
 from dpnorm.conversion.source import SourceNorm
 from dpnorm.norms import PrivateBatchNorm
 
+RECORD_SHARE = 0.5  # see `dpnorm.norms.ChannelNorm`; docs/privacy.md has the numbers
 _MEASURED = 0.05  # variance of the error of a trained network's means, in variances of the channel
 
 
@@ -15,10 +16,14 @@ _MEASURED = 0.05  # variance of the error of a trained network's means, in varia
     order=60,
     summary="noisy statistics, released with the gradients under one account",
     safe=True,
-    preserves="exactly",
+    preserves="approximately",
     data="running statistics to start from; the private batches, under the engine's account",
     paper="Tramer and Boneh, arXiv 2011.11660, for noisy statistics; their joint release is ours",
-    hyperparameters={"eps": "the BatchNorm's own", "momentum": "by the size of the noise"},
+    hyperparameters={
+        "eps": "the BatchNorm's own",
+        "momentum": "by the size of the noise",
+        "record_share": "0.5",
+    },
 )
 def private_batch(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Module, str]:
     """Starts from the running statistics, which only dpnorm.PrivacyEngine moves."""
@@ -29,6 +34,7 @@ def private_batch(source: SourceNorm, init: Init, groups: Groups) -> tuple[nn.Mo
         start.weight,
         start.bias,
         eps=source.eps,
+        record_share=RECORD_SHARE,
         uncertainty=_MEASURED if source.measured else 1.0,
     )
     origin = "running" if source.measured else "initial"

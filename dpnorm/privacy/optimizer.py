@@ -1,0 +1,291 @@
+"""The optimizer of a private training: clips, adds up, releases jointly with noise, and steps."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from opacus.optimizers import DPOptimizer
+from opacus.optimizers.optimizer import (
+    _check_processed_flag,
+    _generate_noise,
+    _mark_as_processed,
+)
+from torch import Tensor
+
+from dpnorm.errors import InputError
+from dpnorm.privacy.clipping import AdaptiveClipping, FlatClipping
+from dpnorm.privacy.grad_sample import NOT_FINITE, row_norms
+from dpnorm.privacy.joint import split_noise
+from dpnorm.privacy.ledger import Release
+from dpnorm.privacy.statistics import StatisticsRelease
+
+
+class PrivateOptimizer(DPOptimizer):
+    """Opacus's optimizer with one release a logical batch of all that the step learns from data.
+
+    What is released: the sum of the clipped gradients, and where the model has layers with private
+    statistics the sum of what the clipped records say of them; with adaptive clipping also a count.
+    All come from one batch, each with noise of its own, so that `noise_multiplier` is that of one
+    Gaussian (`dpnorm.privacy.joint`) and is what is accounted. Sums are divided by the expected
+    number of records.
+
+    A record whose gradient, or whose vector of statistics, is not finite adds nothing to either.
+    The alternative, an error, would make it visible outside that such a record was in the batch;
+    dropped, the release stays a function of each record of norm at most the clipping norm, and no
+    account is needed. How many were dropped is in `dropped_records`, for whoever holds the data: it
+    is not private and is not to be published. Under ghost clipping a record cannot be left out of
+    a backward pass, and an InputError is raised instead.
+
+    Args:
+        optimizer: that takes the step.
+        noise_multiplier: of all releases of a step together.
+        max_grad_norm: the clipping norm of the gradient.
+        expected_batch_size: of this process.
+        loss_reduction: "mean" or "sum".
+        clipping: how gradients are clipped.
+        generator: of the noise.
+        secure_mode: as Opacus's.
+        statistics: of layers with private statistics.
+        statistics_noise_ratio: noise of the statistics over that of the gradients.
+        ghost: Opacus's module or hooks that clip in the backward pass; else None.
+        distributed: whether other processes hold other records of the batch.
+        after_step: called once a step was taken.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        noise_multiplier: float,
+        max_grad_norm: float,
+        expected_batch_size: float,
+        loss_reduction: str = "mean",
+        clipping: FlatClipping | None = None,
+        generator: torch.Generator | None = None,
+        secure_mode: bool = False,
+        statistics: StatisticsRelease | None = None,
+        statistics_noise_ratio: float | None = None,
+        ghost: Any = None,
+        distributed: bool = False,
+        after_step: Callable[[], None] | None = None,
+    ) -> None:
+        self._ghost = ghost
+        super().__init__(
+            optimizer,
+            noise_multiplier=noise_multiplier,
+            max_grad_norm=max_grad_norm,
+            expected_batch_size=expected_batch_size,
+            loss_reduction=loss_reduction,
+            generator=generator,
+            secure_mode=secure_mode,
+        )
+        self.clipping = FlatClipping() if clipping is None else clipping
+        self.statistics = statistics
+        self.statistics_noise_ratio = statistics_noise_ratio
+        self.dropped_records = 0
+        self._after_step = after_step
+        self.rank, self.world_size = 0, 1
+        if distributed:
+            self.rank = torch.distributed.get_rank()
+            self.world_size = torch.distributed.get_world_size()
+        self._batches = 1  # how many are in the step
+        self._noisy_statistics: Tensor | None = None
+        self._noisy_count: Tensor | None = None
+        self.noises()  # raises where the noise cannot be split
+
+    @property
+    def max_grad_norm(self) -> float:
+        return self._clip
+
+    @max_grad_norm.setter
+    def max_grad_norm(self, clip: float) -> None:
+        if not (clip > 0 and math.isfinite(clip)):
+            raise InputError(f"the clipping norm is {clip}: it is to be finite and above 0")
+        self._clip = float(clip)
+        if self._ghost is not None:
+            self._ghost.max_grad_norm = self._clip
+
+    @property
+    def accumulated_iterations(self) -> int:
+        return 1 if self._ghost is not None else super().accumulated_iterations
+
+    def noises(self) -> tuple[float, float]:
+        """The noise multipliers of gradients and statistics; the latter 0 where there are none."""
+        total = self.noise_multiplier
+        if not (total >= 0 and math.isfinite(total)):
+            raise InputError(f"the noise multiplier is {total}: it is to be finite, at least 0")
+        gradient, statistics = total, 0.0
+        if self.statistics is not None:
+            assert self.statistics_noise_ratio is not None
+            gradient, statistics = split_noise(total, self.statistics_noise_ratio)
+        return self.clipping.gradient_noise(gradient), statistics
+
+    def releases(self) -> tuple[Release, ...]:
+        """What a step releases."""
+        gradient, statistics = self.noises()
+        moves = isinstance(self.clipping, AdaptiveClipping)
+        clip = None if moves else self.max_grad_norm
+        found = [Release("the sum of clipped gradients", gradient, clip)]
+        if self.statistics is not None:
+            name = "the sum of clipped statistics of the normalization layers"
+            found.append(Release(name, statistics, self.statistics.clip))
+        if self.clipping.count_std:
+            name = "the number of records below the clipping norm, less half of the records"
+            found.append(Release(name, 2 * self.clipping.count_std, 0.5))
+        return tuple(found)
+
+    def begin_pass(self) -> None:
+        """Drops what a pass over the data that was left early has not released.
+
+        The records of a logical batch that was summed in part would count twice in the next one.
+        """
+        self._step_skip_queue.clear()
+        self._is_last_step_skipped = False
+        self.clipping.take_count()
+        if self.statistics is not None:
+            self.statistics.reset()
+        for p in self.params:
+            p.summed_grad = None
+            p.grad_sample = None
+
+    def take_empty_batch(self) -> None:
+        """Stands in the place of a backward pass where a batch holds no record."""
+        for p in self.params:
+            p.grad_sample = p.new_zeros((0, *p.shape))
+        if self.statistics is not None:
+            self.statistics.offer(self.statistics.vectors({}, 0), beside=False)
+
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        if self._ghost is None:
+            super().zero_grad(set_to_none)
+            if self.statistics is not None:
+                self.statistics.forget()
+            return
+        # called by Opacus between the two backward passes, too: the statistics wait
+        for p in self.params:
+            if not self._is_last_step_skipped:
+                p.summed_grad = None
+        self.original_optimizer.zero_grad(set_to_none)
+
+    def pre_step(self, closure: Any = None) -> bool:
+        self._batches = self.accumulated_iterations
+        self.clip_and_accumulate()
+        if self._check_skip_next_step():
+            self._is_last_step_skipped = True
+            return False
+        self.add_noise()
+        self.scale_grad()
+        if self.step_hook:
+            self.step_hook(self)
+        self._is_last_step_skipped = False
+        return True
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
+        if not self.pre_step():
+            return None
+        self._reduce()
+        self._publish()
+        result = self.original_optimizer.step()
+        if self._after_step is not None:
+            self._after_step()
+        return result
+
+    def clip_and_accumulate(self) -> None:
+        if self._ghost is not None:
+            self._accumulate_clipped()
+            return
+        samples = [self._get_flat_grad_sample(p) for p in self.params]
+        device = samples[0].device
+        norms = torch.stack([row_norms(g).to(device) for g in samples])
+        usable = norms.sum(0).isfinite()
+        if self.statistics is not None:
+            usable = usable & self.statistics.waiting().isfinite().all(1).to(device)
+        dropped = len(usable) - int(usable.sum())
+        if dropped:
+            self.dropped_records += dropped
+            norms = norms.masked_fill(~usable, 0.0)
+        factors = self.clipping.factors(norms, self.max_grad_norm)
+        for p, g, factor in zip(self.params, samples, factors, strict=True):
+            _check_processed_flag(p.grad_sample)
+            if dropped:
+                g = g.masked_fill(~usable.to(g.device).view(-1, *[1] * (g.dim() - 1)), 0.0)
+            total = torch.einsum("i,i...", factor.to(p), g.to(p.dtype))
+            p.summed_grad = _added(p.summed_grad, total)
+            _mark_as_processed(p.grad_sample)
+        if self.statistics is not None:
+            self.statistics.accumulate(usable)
+
+    def _accumulate_clipped(self) -> None:
+        """Ghost clipping: the gradients are sums of clipped ones already."""
+        if self.statistics is not None:
+            usable = self.statistics.waiting().isfinite().all(1)
+            if not bool(usable.all()):
+                raise InputError(NOT_FINITE)
+            self.statistics.accumulate(usable)
+        for p in self.params:
+            own = torch.zeros_like(p) if p.grad is None else p.grad.detach()
+            p.summed_grad = _added(p.summed_grad, own.clone())
+
+    def add_noise(self) -> None:
+        gradient, statistics = self.noises()
+        for p in self.params:
+            _check_processed_flag(p.summed_grad)
+            noise = self._noise(gradient * self.max_grad_norm, p.summed_grad)
+            p.grad = (p.summed_grad + noise).view_as(p)
+            _mark_as_processed(p.summed_grad)
+        if self.statistics is not None:
+            total = self.statistics.take_sum()
+            noise = self._noise(statistics * self.statistics.clip, total)
+            self._noisy_statistics = total + noise
+        count = self.clipping.take_count()
+        if count is not None:
+            exact = torch.tensor([count], device=self.params[0].device)
+            self._noisy_count = exact + self._noise(self.clipping.count_std, exact)
+
+    def _noise(self, std: float, reference: Tensor) -> Tensor:
+        """Gaussian noise, drawn by the first process alone: the sum has it once."""
+        return _generate_noise(
+            std=std if self.rank == 0 and self.noise_multiplier else 0.0,
+            reference=reference,
+            generator=self.generator,
+            secure_mode=self.secure_mode,
+        )
+
+    def _reduce(self) -> None:
+        """Adds up what the processes have; nothing is moved by it before."""
+        if self.world_size == 1:
+            return
+        for p in self.params:
+            torch.distributed.all_reduce(p.grad)
+            if self.loss_reduction == "mean":
+                p.grad /= self.world_size
+        for noisy in (self._noisy_statistics, self._noisy_count):
+            if noisy is not None:
+                torch.distributed.all_reduce(noisy)
+
+    def _publish(self) -> None:
+        """Moves statistics and clipping norm by what was released."""
+        expected = self.expected_batch_size * self._batches * self.world_size
+        if self.statistics is not None:
+            assert self._noisy_statistics is not None
+            _, sigma = self.noises()
+            self.statistics.publish(self._noisy_statistics, expected=expected, sigma=sigma)
+            self._noisy_statistics = None
+        if isinstance(self.clipping, AdaptiveClipping):
+            assert self._noisy_count is not None
+            self.max_grad_norm = self.clipping.moved(
+                self.max_grad_norm, float(self._noisy_count) / self._batches / self.world_size
+            )
+            self._noisy_count = None
+
+
+def _added(summed: Tensor | None, total: Tensor) -> Tensor:
+    """The sum of a logical batch with one chunk more; one that was released is over.
+
+    Whoever clears gradients by `model.zero_grad()` leaves the released sum where it is.
+    """
+    return total if summed is None or hasattr(summed, "_processed") else summed + total
