@@ -13,7 +13,8 @@ def convert(
     ),
     to: str = typer.Option(
         "group",
-        help="The variant: none, group, layer, instance, rms, weight-standardized, frozen, folded.",
+        help="The variant: none, group, layer, instance, rms, scale, evonorm, weight-standardized, "
+        "frozen, folded, public-batch, private-batch.",
     ),
     output: Path | None = typer.Option(None, "-o", "--output", help="Weights file, .safetensors."),
     diff: bool = typer.Option(False, help="Show what would change, layer by layer."),
