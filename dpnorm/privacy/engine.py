@@ -1,6 +1,7 @@
 """A drop-in for opacus.PrivacyEngine that trains what `check` proves, and only that."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from dpnorm.privacy.clipping import (
     PerLayerClipping,
 )
 from dpnorm.privacy.consistency import require_consistent
+from dpnorm.privacy.ghost import GhostLoss
 from dpnorm.privacy.grad_sample import MODES, hooks_for
 from dpnorm.privacy.judging import (
     example_batch,
@@ -50,6 +52,7 @@ from dpnorm.privacy.judging import (
     require_public,
     require_records,
     require_trainable,
+    require_whole,
 )
 from dpnorm.privacy.ledger import Ledger
 from dpnorm.privacy.optimizer import PrivateOptimizer
@@ -126,6 +129,9 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._example: Any = None
         self._wrapped: Any = None
         self._hooks: Any = None
+        self._sampler: PoissonSampler | None = None
+        self._used = 0  # of the batches that the sampler drew
+        self._others = 0  # steps on batches that it did not
         self.resumed = False  # whether a checkpoint was loaded
         self._terms: dict[str, Any] = {}
         self._generators: dict[str, torch.Generator] = {}
@@ -211,7 +217,9 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._require_random(seed, options.get("noise_generator"))
         require_trainable(module, optimizer)
         require_records(data_loader)
-        if not poisson_sampling:
+        if poisson_sampling:
+            require_whole(data_loader)
+        else:
             require_once(data_loader)
         trainable = [p for group in optimizer.param_groups for p in group["params"]]
         trainable = [p for p in trainable if p.requires_grad]
@@ -372,7 +380,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             releases=self._optimizer.releases(),
             randomness=self._randomness(),
             isolation=f"{self._report.summary()}; loss {self._report.loss}",
-            sampling=POISSON if self._facts["poisson"] else FIXED,
+            sampling=self._sampling(),
             weights_origin=self._facts["weights_origin"],
             statistics_origin=self._facts["statistics_origin"],
             not_covered=not_covered,
@@ -578,6 +586,13 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._generators["noise"] = seeded_generator(seed, "noise", device=device)
         return self._generators["noise"]
 
+    def _sampling(self) -> str:
+        if not self._facts["poisson"]:
+            return FIXED
+        if not self._others:
+            return POISSON
+        return f"{POISSON}; {self._others} steps on batches that the loader did not draw: {FIXED}"
+
     def _randomness(self) -> str:
         if self.secure_mode:
             return "noise and sampling from a cryptographic generator (torchcsprng)"
@@ -596,11 +611,15 @@ class PrivacyEngine(opacus.PrivacyEngine):
         """
 
         def book(optimizer: Any) -> None:
-            batches = optimizer.accumulated_iterations
-            noise = optimizer.noise_multiplier / (1 if poisson else 2)
-            sampled = min(1.0, rate * batches) if poisson else 1.0
-            self.ledger.book(noise, sampled, optimizer.releases(), run=self.run)
-            self.accountant.step(noise_multiplier=noise, sample_rate=sampled)
+            noise, batches = optimizer.noise_multiplier, optimizer.accumulated_iterations
+            sampled = rate
+            if not poisson or not self._drawn_for(batches):
+                noise, sampled, batches = noise / 2, 1.0, 1
+            # the sum of several batches is less than each with its share of the noise
+            noise /= math.sqrt(batches)
+            self.ledger.book(noise, sampled, optimizer.releases(), run=self.run, steps=batches)
+            for _ in range(batches):
+                self.accountant.step(noise_multiplier=noise, sample_rate=sampled)
 
         def attach(function: Any) -> None:
             def both(optimizer: Any) -> None:
@@ -611,6 +630,21 @@ class PrivacyEngine(opacus.PrivacyEngine):
 
         optimizer.step_hook = book
         optimizer.attach_step_hook = attach
+
+    def _drawn_for(self, batches: int) -> bool:
+        """Whether the returned data loader has drawn batches that no step was booked for."""
+        if self._sampler is None or self._sampler.drawn < self._used + batches:
+            self._others += 1
+            return False
+        self._used += batches
+        return True
+
+    def _prepare_criterion(
+        self, *, module: Any, optimizer: Any, criterion: Any, loss_reduction: str, **options: Any
+    ) -> GhostLoss:
+        return GhostLoss(
+            criterion, module.clipped_gradients, optimizer.offer_clipped, loss_reduction
+        )
 
     def _prepare_model(self, module: nn.Module, **options: Any) -> Any:
         mode = options.pop("grad_sample_mode", "hooks")
@@ -649,6 +683,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             world=world,
             on_pass=self._begin_pass,
         )
+        self._sampler = sampler
         return poisson_loader(data_loader, sampler, self._example)
 
     def _begin_pass(self) -> None:

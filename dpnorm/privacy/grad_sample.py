@@ -5,11 +5,12 @@ Modules without a sampler are run again record by record, with their buffers as 
 a module folds into the batch are put together before anything is clipped.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from opacus.grad_sample import GradSampleModule
@@ -23,8 +24,11 @@ from torch import Tensor, nn
 from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
+from dpnorm.privacy.ghost import linear_norms
 from dpnorm.privacy.statistics import StatisticsRelease
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
+
+_PASSES = 4  # how many forward passes are remembered until one of them is run backward
 
 
 @dataclass
@@ -36,12 +40,14 @@ class Pass:
         over: whether its backward pass is.
         uses: how often each parameter's module ran.
         said: what the records said of each layer with private statistics, call by call.
+        outputs: of the model, where the backward pass begins there (ghost clipping).
     """
 
     records: int
     over: bool = False
     uses: Counter[nn.Parameter] = field(default_factory=Counter)
     said: dict[int, list[Tensor]] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
 
 
 NOT_FINITE = (
@@ -55,7 +61,8 @@ def row_norms(samples: Tensor) -> Tensor:
     """The norm of each row: (records, ...) -> (records,)."""
     if not samples.numel():
         return samples.new_zeros(len(samples))
-    return samples.reshape(len(samples), -1).norm(2, dim=1)
+    wide = samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
+    return wide.reshape(len(samples), -1).norm(2, dim=1)
 
 
 class _OneGradientARecord(GradSampleHooks):
@@ -107,12 +114,13 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _watch_passes(self) -> None:
         modes = [(path, m, m.training) for path, m in self._module.named_modules()]
+        self._passes: list[Pass] = []
         flags = [(name, p, p.requires_grad) for name, p in self._module.named_parameters()]
 
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
             if module is not self._module or not self._listens():
                 return
-            _require_as_judged(modes, flags)
+            _require_as_judged(self._module, modes, flags)
             tensors = tensors_of((args, kwargs))
             self._running = Pass(len(tensors[0]) if tensors else 0)
             if self._ending is not None:  # the last backward pass raised before its end
@@ -122,8 +130,12 @@ class _OneGradientARecord(GradSampleHooks):
                         parameter.__dict__.pop(name, None)
 
         def end(module: nn.Module, args: Any, output: Any) -> None:
-            if module is self._module and not self._recomputing:
-                self._running = None
+            if module is not self._module or self._recomputing:
+                return
+            if self._clips_backward and self._running is not None:
+                self._running.outputs = [t for t in tensors_of(output) if t.requires_grad]
+                self._passes = [*self._passes, self._running][-_PASSES:]
+            self._running = None
 
         handles = self.autograd_grad_sample_hooks
         handles.append(self._module.register_forward_pre_hook(start, with_kwargs=True))
@@ -220,10 +232,8 @@ class _OneGradientARecord(GradSampleHooks):
         ended, self._ending = self._ending, None
         records, ended.over = ended.records, True
         if self._statistics is not None:
-            self._statistics.offer(
-                self._statistics.vectors(ended.said, records),
-                beside=self.grad_accumulation_allowed and not self._clips_backward,
-            )
+            others = any(getattr(p, "grad_sample", None) is not None for p in self._trainable())
+            self._statistics.offer(self._statistics.vectors(ended.said, records), beside=others)
         for parameter in self._trainable():
             own = parameter.__dict__.pop("_current_grad_sample", None)
             self._finish(parameter, own, records)
@@ -250,13 +260,25 @@ class _OneGradientARecord(GradSampleHooks):
 
 
 def _require_as_judged(
-    modes: list[tuple[str, nn.Module, bool]], flags: list[tuple[str, nn.Parameter, bool]]
+    model: nn.Module,
+    modes: list[tuple[str, nn.Module, bool]],
+    flags: list[tuple[str, nn.Parameter, bool]],
 ) -> None:
     """Refuses a model that is no longer the one that was judged.
 
     Raises:
-        RefusedError: a module's mode, or what is trained, has changed.
+        RefusedError: a module, its mode, a parameter, or what is trained, has changed.
     """
+    judged = [(path, id(module)) for path, module, _ in modes]
+    present = [(path, id(module)) for path, module in model.named_modules()]
+    own = [(name, id(parameter)) for name, parameter in model.named_parameters()]
+    other = {*judged, *[(name, id(p)) for name, p, _ in flags]} ^ {*present, *own}
+    if other:
+        path = min(path for path, _ in other)
+        raise RefusedError(
+            f"refused: {path or 'the model'} is not what was judged (DPN401): change the model "
+            "first, and call make_private then, with a new engine"
+        )
     for path, module, training in modes:
         if module.training != training:
             was, now = ("training", "evaluation") if training else ("evaluation", "training")
@@ -278,15 +300,69 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
 
     _clips_backward = True
 
-    def get_clipping_coef(self) -> Tensor:
-        """What each record's loss is multiplied by: (records,).
+    @contextlib.contextmanager
+    def _unheard(self) -> Iterator[None]:
+        """A backward pass that no hook is to see."""
+        self.disable_hooks()
+        try:
+            yield
+        finally:
+            self.enable_hooks()
+
+    def clipped_gradients(self, loss: Tensor) -> dict[nn.Parameter, Tensor]:
+        """The sum of the records' clipped gradients, for each trainable parameter.
+
+        Args:
+            loss: the sum of the losses of the records.
 
         Raises:
+            RefusedError: the loss is not one of a single forward pass in training mode, or the
+                model's output has other rows than one a record.
             InputError: a record's gradient is not finite.
         """
-        if not bool(self.get_norm_sample().isfinite().all()):
+        waiting = [run for run in self._passes if not run.over]
+        outputs = [(run, out) for run in waiting for out in run.outputs]
+        found: Sequence[Tensor | None] = ()
+        if outputs and loss.requires_grad:
+            with self._unheard():
+                found = torch.autograd.grad(
+                    loss, [out for _, out in outputs], allow_unused=True, retain_graph=True
+                )
+        reached = [
+            (run, o, g) for (run, o), g in zip(outputs, found, strict=False) if g is not None
+        ]
+        if len({id(run) for run, _, _ in reached}) != 1:
+            raise RefusedError(
+                "refused: under ghost clipping a loss is of the outputs of one forward pass of the "
+                f"model in training mode; this one is of {len({id(r) for r, _, _ in reached})}"
+            )
+        own = reached[0][0]
+        if any(len(out) != own.records for _, out, _ in reached):
+            raise RefusedError(
+                f"refused: the model's output has other rows than one for each of {own.records} "
+                "records, so that ghost clipping cannot scale them: take grad_sample_mode='hooks'"
+            )
+        outs, rows = [out for _, out, _ in reached], [g for _, _, g in reached]
+        parameters = self._trainable()
+        scale = max(own.records, 1) if self._scaled_by_records else 1
+        torch.autograd.grad(
+            outs, parameters, [g / scale for g in rows], allow_unused=True, retain_graph=True
+        )
+        if not own.over:
+            raise RefusedError("refused: no module of the model saw the backward pass")
+        norms = self.get_norm_sample()
+        if not bool(norms.isfinite().all()):
             raise InputError(NOT_FINITE)
-        return super().get_clipping_coef()
+        factors = self.get_clipping_coef()
+        scaled = [g * factors.to(g).view(-1, *[1] * (g.dim() - 1)) for g in rows]
+        with self._unheard():
+            clipped = torch.autograd.grad(outs, parameters, scaled, allow_unused=True)
+        own.outputs = []
+        self._passes = [run for run in self._passes if not run.over]
+        return {
+            p: torch.zeros_like(p) if g is None else g
+            for p, g in zip(parameters, clipped, strict=True)
+        }
 
     def _sample(
         self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
@@ -298,10 +374,8 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
         (x,), _ = given.unchanged(unit.path)
         x = unit.rows.grouped(x, own.records).flatten(1, -2)
         gradient = unit.rows.grouped(gradient, own.records).flatten(1, -2)
-        norms = self.NORM_SAMPLERS[nn.Linear](unit.module, [x], gradient)
-        for parameter, norm in norms.items():
-            if parameter.requires_grad:
-                parameter._current_norm = norm
+        for parameter, norm in linear_norms(cast(nn.Linear, unit.module), x, gradient).items():
+            parameter._current_norm = norm  # type: ignore[attr-defined]
 
     def _is_plain_linear(self, unit: Unit, own: Pass) -> bool:
         """Whether a linear layer was used once, so that its norm needs no gradient."""

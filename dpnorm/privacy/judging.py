@@ -6,7 +6,14 @@ import torch
 from opacus.grad_sample import GradSampleModuleExpandedWeights
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from dpnorm.detection import Report, check
 from dpnorm.detection.inputs import (
@@ -62,6 +69,24 @@ def require_records(loader: DataLoader) -> None:
         raise InputError(
             f"the data loader has {len(loader)} batches of {len(dataset)} records: it takes at "
             "least one batch, and a record a batch; choose another batch_size"
+        )
+
+
+def require_whole(loader: DataLoader) -> None:
+    """Raises an InputError for a sampler that Poisson sampling would put aside.
+
+    Raises:
+        InputError: the data loader draws from a part of its data set, or not uniformly.
+    """
+    plain = (SequentialSampler, RandomSampler, DistributedSampler)
+    batches = loader.batch_sampler
+    sampler = getattr(batches, "sampler", batches)
+    if type(batches) is not BatchSampler or type(sampler) not in plain:
+        kind = type(sampler).__name__
+        raise InputError(
+            f"the data loader draws by a {kind}, which Poisson sampling would put aside: it draws "
+            "each record of the data set alike. Make a torch.utils.data.Subset of the records that "
+            "are to be trained on, or take poisson_sampling=False"
         )
 
 

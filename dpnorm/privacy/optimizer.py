@@ -11,7 +11,7 @@ from opacus.optimizers.optimizer import (
     _generate_noise,
     _mark_as_processed,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpnorm.errors import InputError
 from dpnorm.privacy.clipping import AdaptiveClipping, FlatClipping
@@ -89,6 +89,7 @@ class PrivateOptimizer(DPOptimizer):
         if distributed:
             self.rank = torch.distributed.get_rank()
             self.world_size = torch.distributed.get_world_size()
+        self._clipped: dict[nn.Parameter, Tensor] | None = None  # under ghost clipping
         self._batches = 1  # how many are in the step
         self._noisy_statistics: Tensor | None = None
         self._noisy_count: Tensor | None = None
@@ -142,6 +143,7 @@ class PrivateOptimizer(DPOptimizer):
         """
         self._step_skip_queue.clear()
         self._is_last_step_skipped = False
+        self._clipped = None
         self.clipping.take_count()
         if self.statistics is not None:
             self.statistics.reset()
@@ -156,19 +158,24 @@ class PrivateOptimizer(DPOptimizer):
         if self.statistics is not None:
             self.statistics.offer(self.statistics.vectors({}, 0), beside=False)
 
+    def offer_clipped(self, gradients: dict[nn.Parameter, Tensor]) -> None:
+        """A backward pass under ghost clipping is over: its clipped sums wait for the step."""
+        self._clipped = gradients
+
     def zero_grad(self, set_to_none: bool = False) -> None:
-        if self._ghost is None:
-            super().zero_grad(set_to_none)
-            if self.statistics is not None:
-                self.statistics.forget()
-            return
-        # called by Opacus between the two backward passes, too: the statistics wait
-        for p in self.params:
-            if not self._is_last_step_skipped:
-                p.summed_grad = None
-        self.original_optimizer.zero_grad(set_to_none)
+        super().zero_grad(set_to_none)
+        self._clipped = None
+        if self.statistics is not None:
+            self.statistics.forget()
+
+    def __getstate__(self) -> Any:
+        raise InputError(
+            "a private optimizer is not copied or pickled, since its account is its engine's: "
+            "save a checkpoint with PrivacyEngine.save_checkpoint, or copy the model"
+        )
 
     def pre_step(self, closure: Any = None) -> bool:
+        self._require_gradients()
         self._batches = self.accumulated_iterations
         self.clip_and_accumulate()
         if self._check_skip_next_step():
@@ -194,6 +201,31 @@ class PrivateOptimizer(DPOptimizer):
             self._after_step()
         return result
 
+    def _require_gradients(self) -> None:
+        """Raises an InputError where there is nothing to step by, or it was stepped by already."""
+        if self._ghost is not None:
+            if self._clipped is None:
+                raise InputError(
+                    "there are no clipped gradients to step by: call the criterion that "
+                    "make_private returned, and backward() of what it gives, before "
+                    "optimizer.step()"
+                )
+            return
+        for p in self.params:
+            found = getattr(p, "grad_sample", None)
+            if found is None:
+                raise InputError(
+                    "there are no gradients of records to step by: run the model that make_private "
+                    "returned forward, in training mode, and backward before optimizer.step()"
+                )
+            if any(
+                hasattr(g, "_processed") for g in (found if isinstance(found, list) else [found])
+            ):
+                raise InputError(
+                    "these gradients were stepped by already: call optimizer.zero_grad() before "
+                    "each backward pass"
+                )
+
     def clip_and_accumulate(self) -> None:
         if self._ghost is not None:
             self._accumulate_clipped()
@@ -213,7 +245,8 @@ class PrivateOptimizer(DPOptimizer):
             _check_processed_flag(p.grad_sample)
             if dropped:
                 g = g.masked_fill(~usable.to(g.device).view(-1, *[1] * (g.dim() - 1)), 0.0)
-            total = torch.einsum("i,i...", factor.to(p), g.to(p.dtype))
+            wide = _wide(g.to(p.dtype) if p.dtype == torch.float64 else g)
+            total = torch.einsum("i,i...", factor.to(wide), wide)
             p.summed_grad = _added(p.summed_grad, total)
             _mark_as_processed(p.grad_sample)
         if self.statistics is not None:
@@ -226,16 +259,16 @@ class PrivateOptimizer(DPOptimizer):
             if not bool(usable.all()):
                 raise InputError(NOT_FINITE)
             self.statistics.accumulate(usable)
+        clipped, self._clipped = self._clipped or {}, None
         for p in self.params:
-            own = torch.zeros_like(p) if p.grad is None else p.grad.detach()
-            p.summed_grad = _added(p.summed_grad, own.clone())
+            p.summed_grad = _added(p.summed_grad, _wide(clipped[p]))
 
     def add_noise(self) -> None:
         gradient, statistics = self.noises()
         for p in self.params:
             _check_processed_flag(p.summed_grad)
             noise = self._noise(gradient * self.max_grad_norm, p.summed_grad)
-            p.grad = (p.summed_grad + noise).view_as(p)
+            p.grad = (p.summed_grad + noise).view_as(p).to(p.dtype)
             _mark_as_processed(p.summed_grad)
         if self.statistics is not None:
             total = self.statistics.take_sum()
@@ -281,6 +314,11 @@ class PrivateOptimizer(DPOptimizer):
                 self.max_grad_norm, float(self._noisy_count) / self._batches / self.world_size
             )
             self._noisy_count = None
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    """In float32 at least: half precision would round sums by more than noise hides."""
+    return gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
 
 
 def _added(summed: Tensor | None, total: Tensor) -> Tensor:

@@ -30,6 +30,9 @@ class PoissonSampler(UniformWithReplacementSampler):
         rank: of this process, which draws from the records rank, rank + world, ...
         world: the number of processes.
         on_pass: called when a pass begins.
+
+    Attributes:
+        drawn: how many batches were drawn.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class PoissonSampler(UniformWithReplacementSampler):
         super().__init__(num_samples=own, sample_rate=rate, generator=generator, steps=steps)
         self._rank, self._world = rank, world
         self._on_pass = on_pass
+        self.drawn = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         self._on_pass()
         for _ in range(self.steps):
             drawn = torch.rand(self.num_samples, generator=self.generator, dtype=torch.float64)
+            self.drawn += 1
             own = (drawn < self.sample_rate).nonzero().flatten()
             yield (own * self._world + self._rank).tolist()
 

@@ -47,3 +47,9 @@ def test_exact_variants_keep_every_prediction(source, data, variant):
     exact = convert(source.model, to=variant).model
     difference = predict(exact, data.test.x) - predict(source.model, data.test.x)
     assert difference.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("variant", ["private-batch", "public-batch"])
+def test_moving_statistics_keep_97_percent_to_begin_with(source, data, variant):
+    kept = accuracy(convert(source.model, to=variant).model, data.test) / source.accuracy
+    assert kept >= 0.97

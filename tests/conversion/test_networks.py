@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
 from dpnorm.models import build
+from tests.memory import give_back
 
 WITH_BATCH_NORM = """resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 efficientnet_b0
 efficientnet_v2_s googlenet inception_v3 mnasnet0_5 mobilenet_v2 mobilenet_v3_small
@@ -54,6 +55,12 @@ def takes_a_private_step(model: nn.Module, side: int, to: str) -> None:
     assert statement.is_sound
     assert statement.steps == 1
     assert all(not torch.equal(a, b) for a, b in zip(before, converted.parameters(), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    yield
+    give_back()
 
 
 @pytest.mark.parametrize("to", VARIANTS)

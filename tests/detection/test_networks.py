@@ -5,6 +5,7 @@ import torch
 
 from dpnorm.detection import Verdict, check
 from dpnorm.detection.families import is_batch_norm
+from tests.memory import give_back
 
 TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 googlenet mnasnet0_5 mobilenet_v2
 mobilenet_v3_small regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_1 swin_t
@@ -37,6 +38,12 @@ def judged(model: torch.nn.Module, side: int) -> None:
         assert named == {path for path, m in model.named_modules() if is_batch_norm(m)}
         report = check(model.eval(), x)
         assert report.verdict == Verdict.PROVEN, report.render("concise")
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    yield
+    give_back()
 
 
 @pytest.mark.parametrize(
