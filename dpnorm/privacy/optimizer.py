@@ -155,6 +155,8 @@ class PrivateOptimizer(DPOptimizer):
         """Stands in the place of a backward pass where a batch holds no record."""
         for p in self.params:
             p.grad_sample = p.new_zeros((0, *p.shape))
+        if self._ghost is not None:
+            self._clipped = {p: torch.zeros_like(p) for p in self.params}
         if self.statistics is not None:
             self.statistics.offer(self.statistics.vectors({}, 0), beside=False)
 

@@ -15,6 +15,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -423,7 +424,10 @@ def test_fixed_batches_are_to_hold_a_record_once():
         data = of(records(), sampler=sampler)
         match = f"{type(sampler).__name__} draws with replacement.* poisson_sampling=True"
         attempt.refused(match, data_loader=data, poisson_sampling=False)
-    attempt.works(data_loader=data)  # Poisson sampling takes the place of the sampler
+    attempt.refused("WeightedRandomSampler, which Poisson sampling would put", data_loader=data)
+    validation = of(records(), sampler=SubsetRandomSampler(range(6)))
+    attempt.refused("SubsetRandomSampler, .*torch.utils.data.Subset", data_loader=validation)
+    attempt.works(data_loader=of(records(), sampler=RandomSampler(records(), replacement=True)))
 
 
 def test_texts_in_a_batch_are_refused_where_an_empty_batch_would_hold_them():

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
 from dpnorm.errors import InputError, RefusedError
+from dpnorm.privacy.ghost import linear_norms
 from tests.privacy.cases import Block, Windows, head
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -306,3 +307,142 @@ def test_a_step_is_booked_whatever_else_hooks_in():
 def test_adaptive_clipping_is_refused_since_it_divides_by_the_number_of_records():
     with pytest.raises(InputError, match="clipping"):
         private(dpnorm.PrivacyEngine(), plain(), loader(4, 5, 5), clipping="adaptive")
+
+
+def steps_on(batches, engine, *, mode="hooks", accumulate=1):
+    model = plain()
+    made = engine.make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        data_loader=loader(4, 5, 5),
+        noise_multiplier=2.0,
+        max_grad_norm=1.0,
+        criterion=nn.CrossEntropyLoss(),
+        grad_sample_mode=mode,
+    )
+    wrapped, optimizer, data = made[0], made[1], made[-1]
+    if accumulate > 1:
+        wrapped.allow_grad_accumulation()
+    for count, (x, y) in enumerate(batches(data), 1):
+        F.cross_entropy(wrapped(x), y).backward()
+        if count % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return engine
+
+
+def test_batches_that_the_loader_did_not_draw_are_accounted_as_fixed_ones():
+    given = [next(iter(loader(4, 5, 5)))] * 3
+    engine = steps_on(lambda data: given, dpnorm.PrivacyEngine(accountant="rdp"))
+    assert engine.ledger.history() == [(1.0, 1.0, 3)]
+    assert "3 steps on batches that the loader did not draw" in engine.statement(1e-3).sampling
+    again = steps_on(lambda data: [next(iter(data))] * 3, dpnorm.PrivacyEngine(accountant="rdp"))
+    assert again.ledger.history() == [(2.0, 1 / 3, 1), (1.0, 1.0, 2)]
+
+
+def test_the_sum_of_several_batches_is_accounted_as_each_with_its_share_of_the_noise():
+    engine = steps_on(
+        lambda data: [*data, next(iter(data))], dpnorm.PrivacyEngine(accountant="rdp"), accumulate=2
+    )
+    assert engine.ledger.history() == [(2.0 / 2**0.5, 1 / 3, 4)]
+
+
+def test_under_ghost_clipping_a_loss_of_another_criterion_is_no_step():
+    with pytest.raises(InputError, match="call the criterion that make_private returned"):
+        steps_on(iter, dpnorm.PrivacyEngine(), mode="ghost")
+
+
+def ghost(model, data, **options):
+    return private(dpnorm.PrivacyEngine(), model, data, mode="ghost", **options)
+
+
+def test_under_ghost_clipping_what_is_added_to_a_loss_moves_no_more_than_the_clipping_norm():
+    """A regularizer in the criterion reaches the parameters beside the output: it is left out."""
+    model = plain()
+
+    class Regularized(nn.CrossEntropyLoss):
+        def forward(self, output, target):
+            weight = sum(p.square().sum() for p in model.parameters())
+            return super().forward(output, target) + 1e4 * weight + 1e4 * output.mean()
+
+    data = loader(4, 5, 5, records=8)
+    x, y = next(iter(data))
+    engine = dpnorm.PrivacyEngine()
+    made = engine.make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+        data_loader=data,
+        noise_multiplier=0.0,
+        max_grad_norm=0.5,
+        criterion=Regularized(),
+        grad_sample_mode="ghost",
+        poisson_sampling=False,
+        allow="refuted",
+    )
+    wrapped, optimizer, criterion = made[:3]
+    criterion(wrapped(x), y).backward()
+    optimizer.step()
+    total = torch.cat([p.grad.flatten() for p in model.parameters()]) * 8
+    assert total.norm() <= 8 * 0.5 * (1 + 1e-5)
+    with pytest.raises(InputError, match="a gradient of its own"):
+        criterion(wrapped(x), y) + model[0].weight.sum()
+
+
+def test_under_ghost_clipping_a_loss_is_of_one_pass_in_training_mode():
+    wrapped, optimizer, criterion = ghost(plain(), loader(4, 5, 5))
+    x, y = next(iter(loader(4, 5, 5)))
+    with pytest.raises(RefusedError, match=r"one forward pass.*of 2"):
+        (criterion(wrapped(x), y) + criterion(wrapped(2 * x), y)).backward()
+    wrapped.eval()
+    with pytest.raises(RefusedError, match="in training mode"):
+        criterion(wrapped(x), y).backward()
+    wrapped.train()
+    criterion(wrapped(x), y).backward()
+    optimizer.step()
+
+
+def test_ghost_norms_of_rows_that_cancel_are_not_too_small():
+    """One record's rows have huge products that cancel; its clipped gradient stays in the bound."""
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64)
+    a = torch.randn(3, 1, 64).repeat(1, 6, 1) * 1e3
+    g = torch.randn(3, 6, 64) * 1e3
+    g = g - g.mean(1, keepdim=True)  # the rows' gradients add up to nothing but rounding
+    exact = torch.einsum("bto,bti->boi", g, a).flatten(1).norm(dim=1)
+    assert bool((linear_norms(model, a, g)[model.weight] >= exact).all())
+
+
+def test_a_model_that_is_changed_after_it_was_made_private_is_refused():
+    model = plain()
+    wrapped, _, _ = private(dpnorm.PrivacyEngine(), model, loader(4, 5, 5))
+    model[1] = nn.BatchNorm2d(4)
+    with pytest.raises(RefusedError, match="1 is not what was judged"):
+        wrapped(torch.randn(3, 4, 5, 5))
+
+
+def test_steps_without_gradients_are_errors_and_a_copy_of_the_optimizer_too():
+    wrapped, optimizer, criterion = private(dpnorm.PrivacyEngine(), plain(), loader(4, 5, 5))
+    with pytest.raises(InputError, match="no gradients of records"):
+        optimizer.step()
+    x, y = next(iter(loader(4, 5, 5)))
+    criterion(wrapped(x), y).backward()
+    optimizer.step()
+    with pytest.raises(InputError, match="stepped by already"):
+        optimizer.step()
+    with pytest.raises(InputError, match="save a checkpoint"):
+        copy.deepcopy(optimizer)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_half_precision_is_clipped_in_single(mode):
+    model = nn.Sequential(nn.Linear(300, 3)).to(torch.bfloat16)
+    data = TensorDataset(torch.randn(4, 300).to(torch.bfloat16) * 100, torch.arange(4) % 3)
+    wrapped, optimizer, criterion = private(
+        dpnorm.PrivacyEngine(), model, DataLoader(data, batch_size=4), mode=mode
+    )
+    x, y = data.tensors
+    criterion(wrapped(x[:1]), y[:1]).backward()
+    optimizer.step()
+    summed = torch.cat([p.summed_grad.flatten() for p in model.parameters()])
+    assert summed.norm() <= 0.5 * (1 + (1e-5 if mode == "hooks" else 2**-7))
+    assert all(p.grad.dtype == torch.bfloat16 for p in model.parameters())

@@ -254,9 +254,8 @@ def test_names_of_runs_are_unique_even_before_their_first_step():
 def test_runs_side_by_side_keep_their_own_accounts():
     ledger = Ledger()
     trainings = [Training(engine=engine(ledger=ledger), noise_multiplier=n) for n in (1.0, 2.0)]
-    x, y = next(iter(loader()))
-    for _ in range(3):
-        for training in trainings:
+    for batches in zip(*[training.data for training in trainings], strict=True):
+        for training, (x, y) in zip(trainings, batches, strict=True):
             training.step(x, y)
     for training, noise in zip(trainings, (1.0, 2.0), strict=True):
         assert ledger.history(training.engine.run) == [(noise, 1 / 3, 3)]
