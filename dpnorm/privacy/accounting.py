@@ -65,11 +65,14 @@ def epsilon_of(history: History, *, delta: float, accountant: str) -> float:
     if not bound < math.inf:
         return math.inf
     if accountant == "pld":
-        return pld_epsilon(runs, delta)
-    claimed = _by_opacus(accountant, grouped(runs, _MOST_RUNS[accountant]), delta)
+        return max(0.0, pld_epsilon(runs, delta))
+    claimed = None
+    if accountant == "rdp" or delta >= _SMALLEST_DELTA:
+        claimed = _by_opacus(accountant, grouped(runs, _MOST_RUNS[accountant]), delta)
     if claimed is None and accountant == "prv":
-        return pld_epsilon(runs, delta)
-    return bound if claimed is None else min(bound, claimed)
+        by_rdp = _by_opacus("rdp", grouped(runs, _MOST_RUNS["rdp"]), delta)
+        claimed = min(pld_epsilon(runs, delta), bound if by_rdp is None else by_rdp)
+    return max(0.0, bound if claimed is None else min(bound, claimed))
 
 
 def _by_opacus(accountant: str, runs: History, delta: float) -> float | None:
@@ -203,6 +206,7 @@ def _is_close(spent: float, epsilon: float) -> bool:
     return epsilon - spent <= TOLERANCE * min(1.0, epsilon)
 
 
+_SMALLEST_DELTA = 1e-9  # of prv: below, rounding in its Fourier transforms is as large as delta
 _SMALLEST = 0.2  # below this the accountants lose precision, and epsilon is in the hundreds
 _LARGEST = 2000.0
 _MOST_RUNS = {"prv": MOST_RUNS, "rdp": 5 * MOST_RUNS}  # some five seconds of each

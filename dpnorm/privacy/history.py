@@ -79,5 +79,5 @@ def gaussian_bound(history: History, delta: float, sensitivity: float = 1.0) -> 
 
 def require_delta(delta: float) -> None:
     """Raises InputError unless delta is a probability for which an epsilon can be asked."""
-    if not 0 < delta < 1:
-        raise InputError(f"delta is {delta:g}: it should be greater than 0 and less than 1")
+    if not isinstance(delta, (int, float)) or not 0 < delta < 1:
+        raise InputError(f"delta is {delta!r}: it should be greater than 0 and less than 1")

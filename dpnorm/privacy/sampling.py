@@ -16,6 +16,18 @@ def _nothing() -> None:
     pass
 
 
+def _require_latest(own: int, latest: int) -> None:
+    """Raises an InputError where a pass goes on after another one has begun.
+
+    What was summed of its batch was dropped then, and the chunks of both would be mixed up.
+    """
+    if own != latest:
+        raise InputError(
+            "a pass over the data loader goes on after another one has begun: run one pass at a "
+            "time, and look at records in the data set instead"
+        )
+
+
 class PoissonSampler(UniformWithReplacementSampler):
     """Yields `steps` batches a pass; each record is in each of them independently.
 
@@ -51,14 +63,17 @@ class PoissonSampler(UniformWithReplacementSampler):
         self._rank, self._world = rank, world
         self._on_pass = on_pass
         self.drawn = 0
+        self._passes = 0
 
     def __iter__(self) -> Iterator[list[int]]:
+        own = self._passes = self._passes + 1
         self._on_pass()
         for _ in range(self.steps):
+            _require_latest(own, self._passes)
             drawn = torch.rand(self.num_samples, generator=self.generator, dtype=torch.float64)
             self.drawn += 1
-            own = (drawn < self.sample_rate).nonzero().flatten()
-            yield (own * self._world + self._rank).tolist()
+            chosen = (drawn < self.sample_rate).nonzero().flatten()
+            yield (chosen * self._world + self._rank).tolist()
 
 
 def poisson_batches(
@@ -75,10 +90,14 @@ class AnnouncedBatches(BatchSampler):
     def __init__(self, batches: Any, on_pass: Callable[[], None]) -> None:
         self._batches, self._on_pass = batches, on_pass
         self.batch_size = getattr(batches, "batch_size", 1)
+        self._passes = 0
 
     def __iter__(self) -> Iterator[list[int]]:
+        own = self._passes = self._passes + 1
         self._on_pass()
-        yield from self._batches
+        for batch in self._batches:
+            _require_latest(own, self._passes)
+            yield batch
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -247,3 +247,17 @@ def test_importing_dpnorm_does_not_import_dp_accounting():
 def test_wrong_settings_are_one_clear_error(arguments, message):
     with pytest.raises(InputError, match=message):
         PrivacyConfig(**arguments)
+
+
+def test_prv_gives_way_where_delta_is_as_small_as_its_rounding():
+    """Opacus's own says 2.0723 here; losses rounded down, and hence a lower bound, say 2.111."""
+    setting = {"noise_multiplier": 0.7, "sampling_rate": 1e-4, "steps": 100_000, "delta": 1e-12}
+    assert epsilon_spent(**setting, accountant="prv") >= 2.111
+
+
+def test_epsilon_is_never_below_0():
+    for accountant in ("prv", "rdp", "pld"):
+        spent = epsilon_spent(
+            noise_multiplier=5.0, sampling_rate=0.01, steps=1, delta=0.5, accountant=accountant
+        )
+        assert spent >= 0

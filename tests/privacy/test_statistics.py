@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
-from dpnorm.errors import RefusedError
+from dpnorm.errors import InputError, RefusedError
 from dpnorm.norms import (
     PrivateBatchNorm,
     PrivateBatchNorm1d,
@@ -306,3 +306,18 @@ def test_without_an_engine_nothing_is_released():
     F.cross_entropy(model(torch.randn(6, 1, 8, 8)), torch.arange(6) % 3).backward()
     assert len(released_statistics(model)) == 2
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+def test_a_pass_that_goes_on_after_another_one_began_is_refused(poisson):
+    """A look at a batch in the middle of a logical one would mix the chunks of both up."""
+    _, _, optimizer, loader, _ = made(network(), records(), poisson_sampling=poisson)
+    with BatchMemoryManager(
+        data_loader=loader, max_physical_batch_size=4, optimizer=optimizer
+    ) as chunks:
+        running = iter(chunks)
+        next(running)
+        next(iter(chunks))
+        with pytest.raises(InputError, match="one pass at a time"):
+            for _ in running:
+                pass
