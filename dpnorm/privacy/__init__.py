@@ -12,7 +12,7 @@ from dpnorm.privacy.ledger import Event, Ledger, Release
 from dpnorm.privacy.optimizer import PrivateOptimizer
 from dpnorm.privacy.randomness import entropy_generator, randomness, seeded_generator
 from dpnorm.privacy.sampling import poisson_batches
-from dpnorm.privacy.statement import PrivacyStatement, statement_of
+from dpnorm.privacy.statement import PrivacyStatement, origin_of, statement_of
 from dpnorm.privacy.statistics import StatisticsRelease
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "hooks_for",
     "joint_noise",
     "noise_for",
+    "origin_of",
     "poisson_batches",
     "randomness",
     "require_admitted",

@@ -18,7 +18,7 @@ from dpnorm.privacy.history import (
     merged,
     require_delta,
 )
-from dpnorm.privacy.pld import pld_epsilon
+from dpnorm.privacy.pld import SMALLEST_DELTA, pld_epsilon
 
 ACCOUNTANTS = ("prv", "rdp", "pld")
 TOLERANCE = 0.01  # how far below the budget a calibrated epsilon may lie
@@ -64,14 +64,13 @@ def epsilon_of(history: History, *, delta: float, accountant: str) -> float:
     bound = gaussian_bound(runs, delta)
     if not bound < math.inf:
         return math.inf
+    if delta < SMALLEST_DELTA:
+        accountant = "rdp"
     if accountant == "pld":
         return max(0.0, pld_epsilon(runs, delta))
-    claimed = None
-    if accountant == "rdp" or delta >= _SMALLEST_DELTA:
-        claimed = _by_opacus(accountant, grouped(runs, _MOST_RUNS[accountant]), delta)
+    claimed = _by_opacus(accountant, grouped(runs, _MOST_RUNS[accountant]), delta)
     if claimed is None and accountant == "prv":
-        by_rdp = _by_opacus("rdp", grouped(runs, _MOST_RUNS["rdp"]), delta)
-        claimed = min(pld_epsilon(runs, delta), bound if by_rdp is None else by_rdp)
+        claimed = pld_epsilon(runs, delta)
     return max(0.0, bound if claimed is None else min(bound, claimed))
 
 
@@ -206,7 +205,6 @@ def _is_close(spent: float, epsilon: float) -> bool:
     return epsilon - spent <= TOLERANCE * min(1.0, epsilon)
 
 
-_SMALLEST_DELTA = 1e-9  # of prv: below, rounding in its Fourier transforms is as large as delta
 _SMALLEST = 0.2  # below this the accountants lose precision, and epsilon is in the hundreds
 _LARGEST = 2000.0
 _MOST_RUNS = {"prv": MOST_RUNS, "rdp": 5 * MOST_RUNS}  # some five seconds of each

@@ -55,7 +55,7 @@ from dpnorm.privacy.judging import (
     require_whole,
 )
 from dpnorm.privacy.ledger import Ledger
-from dpnorm.privacy.optimizer import PrivateOptimizer
+from dpnorm.privacy.optimizer import PrivateOptimizer, guard
 from dpnorm.privacy.randomness import (
     ENTROPY,
     entropy_generator,
@@ -65,8 +65,13 @@ from dpnorm.privacy.randomness import (
 from dpnorm.privacy.record_loss import RecordLoss
 from dpnorm.privacy.resume import load_training, save_training
 from dpnorm.privacy.rollback import unchanged_on_error
-from dpnorm.privacy.sampling import PoissonSampler, announced_loader, poisson_loader
-from dpnorm.privacy.statement import FIXED, POISSON, PrivacyStatement, statement_of
+from dpnorm.privacy.sampling import (
+    AnnouncedBatches,
+    PoissonSampler,
+    announced_loader,
+    poisson_loader,
+)
+from dpnorm.privacy.statement import FIXED, POISSON, PrivacyStatement, origin_of, statement_of
 from dpnorm.privacy.statistics import StatisticsRelease
 
 Origin = Literal["public", "private", "random", "unknown"]
@@ -129,7 +134,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._example: Any = None
         self._wrapped: Any = None
         self._hooks: Any = None
-        self._sampler: PoissonSampler | None = None
+        self._sampler: PoissonSampler | AnnouncedBatches | None = None
         self._used = 0  # of the batches that the sampler drew
         self._others = 0  # steps on batches that it did not
         self.resumed = False  # whether a checkpoint was loaded
@@ -245,8 +250,10 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "generator": given is not None,
                 "ratio": statistics_noise_ratio,
                 "weights_origin": weights_origin,
-                "statistics_origin": _origin_of(module, statistics_origin),
+                "statistics_origin": origin_of(module, statistics_origin),
                 "ghost": grad_sample_mode == "ghost",
+                "ignores": loss_reduction == "mean"
+                and getattr(criterion, "ignore_index", None) is not None,
             }
             self._take_public(module, public_inputs)
             self._report = self._judged(
@@ -283,6 +290,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "statistics_clip": statistics_clip if self._statistics else None,
             }
             self._book(made[1], 1 / len(data_loader), poisson=poisson_sampling)
+            guard(made[1])
         return made
 
     def make_private_with_epsilon(
@@ -365,6 +373,11 @@ class PrivacyEngine(opacus.PrivacyEngine):
             not_covered.append(
                 "that training stopped because a record was not finite, where it did (ghost "
                 "clipping)"
+            )
+        if self._facts["ignores"]:
+            not_covered.append(
+                "batches with targets that the loss ignores (ignore_index), if any: a mean then "
+                "divides by a count that depends on the records"
             )
         if self.resumed:
             not_covered.append(
@@ -612,9 +625,10 @@ class PrivacyEngine(opacus.PrivacyEngine):
 
         def book(optimizer: Any) -> None:
             noise, batches = optimizer.noise_multiplier, optimizer.accumulated_iterations
-            sampled = rate
-            if not poisson or not self._drawn_for(batches):
-                noise, sampled, batches = noise / 2, 1.0, 1
+            sampled, drawn = rate, self._drawn_for(batches)
+            if not poisson or not drawn:
+                # of batches that were not drawn one by one, a record may be in each
+                noise, sampled, batches = noise / 2 / (1 if drawn else batches), 1.0, 1
             # the sum of several batches is less than each with its share of the noise
             noise /= math.sqrt(batches)
             self.ledger.book(noise, sampled, optimizer.releases(), run=self.run, steps=batches)
@@ -663,7 +677,8 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self, data_loader: DataLoader, *, poisson_sampling: bool, distributed: bool, **options: Any
     ) -> DataLoader:
         if not poisson_sampling:
-            return announced_loader(data_loader, self._begin_pass)
+            loader, self._sampler = announced_loader(data_loader, self._begin_pass)
+            return loader
         rank, world = 0, 1
         if distributed:
             rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -746,15 +761,6 @@ def _is_distributed(module: nn.Module) -> bool:
             "model in opacus.distributed.DifferentiallyPrivateDistributedDataParallel"
         )
     return isinstance(module, DifferentiallyPrivateDistributedDataParallel)
-
-
-def _origin_of(module: nn.Module, given: str) -> str:
-    """What the initial statistics came from; "none" where the model has none."""
-    if not any("running_mean" in name for name, _ in module.named_buffers()):
-        return "none"
-    if public_statistics(module) and not released_statistics(module):
-        return "public records, fresh at each step"
-    return given
 
 
 def _for_mode(

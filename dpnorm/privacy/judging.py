@@ -101,6 +101,14 @@ def require_once(loader: DataLoader) -> None:
             f"the data loader's {type(sampler).__name__} draws with replacement, so that a record "
             "may be in one batch several times: draw without, or take poisson_sampling=True"
         )
+    indices = getattr(sampler, "indices", None)
+    if isinstance(indices, (list, tuple, range, Tensor)):
+        listed = [int(i) for i in indices]
+        if len(set(listed)) < len(listed):
+            raise InputError(
+                f"the data loader's {type(sampler).__name__} lists records more than once: list "
+                "each once"
+            )
 
 
 def require_finite(what: str, value: Any) -> None:

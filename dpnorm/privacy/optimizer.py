@@ -1,6 +1,7 @@
 """The optimizer of a private training: clips, adds up, releases jointly with noise, and steps."""
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,9 @@ class PrivateOptimizer(DPOptimizer):
             self.rank = torch.distributed.get_rank()
             self.world_size = torch.distributed.get_world_size()
         self._clipped: dict[nn.Parameter, Tensor] | None = None  # under ghost clipping
+        self._largest_clip = 0.0  # by which a chunk of the logical batch was clipped
+        self._judged = {id(p) for p in self.params}
+        self._stepping = False
         self._batches = 1  # how many are in the step
         self._noisy_statistics: Tensor | None = None
         self._noisy_count: Tensor | None = None
@@ -126,7 +130,7 @@ class PrivateOptimizer(DPOptimizer):
         """What a step releases."""
         gradient, statistics = self.noises()
         moves = isinstance(self.clipping, AdaptiveClipping)
-        clip = None if moves else self.max_grad_norm
+        clip = None if moves else max(self._largest_clip, self.max_grad_norm)
         found = [Release("the sum of clipped gradients", gradient, clip)]
         if self.statistics is not None:
             name = "the sum of clipped statistics of the normalization layers"
@@ -144,6 +148,7 @@ class PrivateOptimizer(DPOptimizer):
         self._step_skip_queue.clear()
         self._is_last_step_skipped = False
         self._clipped = None
+        self._largest_clip = 0.0
         self.clipping.take_count()
         if self.statistics is not None:
             self.statistics.reset()
@@ -162,7 +167,13 @@ class PrivateOptimizer(DPOptimizer):
 
     def offer_clipped(self, gradients: dict[nn.Parameter, Tensor]) -> None:
         """A backward pass under ghost clipping is over: its clipped sums wait for the step."""
+        if self._clipped is not None:
+            raise InputError(
+                "a second backward pass came before optimizer.step(), and ghost clipping keeps "
+                "one: step after each, or take grad_sample_mode='hooks'"
+            )
         self._clipped = gradients
+        self._largest_clip = max(self._largest_clip, self.max_grad_norm)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         super().zero_grad(set_to_none)
@@ -188,23 +199,34 @@ class PrivateOptimizer(DPOptimizer):
         if self.step_hook:
             self.step_hook(self)
         self._is_last_step_skipped = False
+        self._largest_clip = 0.0
         return True
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
+        loss = None
         if closure is not None:
             with torch.enable_grad():
-                closure()
+                loss = closure()
         if not self.pre_step():
-            return None
+            return loss
         self._reduce()
         self._publish()
-        result = self.original_optimizer.step()
+        self._stepping = True
+        try:
+            self.original_optimizer.step()
+        finally:
+            self._stepping = False
         if self._after_step is not None:
             self._after_step()
-        return result
+        return loss
 
     def _require_gradients(self) -> None:
         """Raises an InputError where there is nothing to step by, or it was stepped by already."""
+        if {id(p) for p in self.params} != self._judged:
+            raise InputError(
+                "the optimizer has other trainable parameters than when the model was made "
+                "private: add them first, and call make_private then, with a new engine"
+            )
         if self._ghost is not None:
             if self._clipped is None:
                 raise InputError(
@@ -242,6 +264,7 @@ class PrivateOptimizer(DPOptimizer):
         if dropped:
             self.dropped_records += dropped
             norms = norms.masked_fill(~usable, 0.0)
+        self._largest_clip = max(self._largest_clip, self.max_grad_norm)
         factors = self.clipping.factors(norms, self.max_grad_norm)
         for p, g, factor in zip(self.params, samples, factors, strict=True):
             _check_processed_flag(p.grad_sample)
@@ -269,7 +292,7 @@ class PrivateOptimizer(DPOptimizer):
         gradient, statistics = self.noises()
         for p in self.params:
             _check_processed_flag(p.summed_grad)
-            noise = self._noise(gradient * self.max_grad_norm, p.summed_grad)
+            noise = self._noise(gradient * self._largest_clip, p.summed_grad)
             p.grad = (p.summed_grad + noise).view_as(p).to(p.dtype)
             _mark_as_processed(p.summed_grad)
         if self.statistics is not None:
@@ -329,3 +352,24 @@ def _added(summed: Tensor | None, total: Tensor) -> Tensor:
     Whoever clears gradients by `model.zero_grad()` leaves the released sum where it is.
     """
     return total if summed is None or hasattr(summed, "_processed") else summed + total
+
+
+def guard(owner: PrivateOptimizer) -> None:
+    """Lets the optimizer that takes the steps be stepped by its owner alone.
+
+    Its parameters hold gradients without clipping and noise after a backward pass.
+    """
+    optimizer: Any = owner.original_optimizer
+    guarded = hasattr(optimizer, "_private_owner")
+    optimizer._private_owner = weakref.ref(owner)
+
+    def require_owner(optimizer: Any, args: Any, kwargs: Any) -> None:
+        present = optimizer._private_owner()
+        if present is not None and not present._stepping:
+            raise InputError(
+                "this optimizer was made private, and its own step() knows no clipping and no "
+                "noise: step the one that make_private returned"
+            )
+
+    if not guarded:
+        optimizer.register_step_pre_hook(require_owner)

@@ -10,6 +10,7 @@ from opacus.accountants import IAccountant, register_accountant
 from dpnorm.privacy.history import History, Run, gaussian_bound, grouped, merged, require_delta
 
 FINEST = 1e-4  # default of dp-accounting for the spacing of privacy losses
+SMALLEST_DELTA = 1e-9  # below, rounding in Fourier transforms is as large as delta itself
 POINTS = 500_000  # of a discretized distribution, at most about
 
 Step = Callable[[float, float, float], Any]  # noise, rate, spacing -> distribution of one step
@@ -58,6 +59,8 @@ def composed_epsilon(history: History, delta: float, step: Step, sensitivity: fl
     bound = gaussian_bound(runs, delta, sensitivity)
     if not bound < math.inf:
         return math.inf
+    if delta < SMALLEST_DELTA:
+        return bound
     runs = grouped(runs)
     distance = sensitivity / min(noise for noise, _, _ in runs)
     largest = distance * (distance / 2 + 10)  # of one step's losses: a Gaussian ends at 10 sigma

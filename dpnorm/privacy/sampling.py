@@ -91,12 +91,14 @@ class AnnouncedBatches(BatchSampler):
         self._batches, self._on_pass = batches, on_pass
         self.batch_size = getattr(batches, "batch_size", 1)
         self._passes = 0
+        self.drawn = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         own = self._passes = self._passes + 1
         self._on_pass()
         for batch in self._batches:
             _require_latest(own, self._passes)
+            self.drawn += 1
             yield batch
 
     def __len__(self) -> int:
@@ -143,15 +145,16 @@ def poisson_loader(loader: DataLoader, sampler: PoissonSampler, example: Any) ->
     )
 
 
-def announced_loader(loader: DataLoader, on_pass: Callable[[], None]) -> DataLoader:
-    """The same data loader, which says when a pass over its batches begins."""
-    if loader.batch_sampler is None:
-        return loader
+def announced_loader(
+    loader: DataLoader, on_pass: Callable[[], None]
+) -> tuple[DataLoader, AnnouncedBatches]:
+    """The same data loader, which says when a pass over its batches begins; and its batches."""
     announced = copy.copy(loader)
     announced.__dict__["_iterator"] = None  # persistent workers would keep to the old batches
     # a data loader does not let its batch sampler be set once it is made
-    announced.__dict__["batch_sampler"] = AnnouncedBatches(loader.batch_sampler, on_pass)
-    return announced
+    batches = AnnouncedBatches(loader.batch_sampler, on_pass)
+    announced.__dict__["batch_sampler"] = batches
+    return announced, batches
 
 
 def _without_rows(value: Any, listed: bool = False) -> Any:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import nn
+
+from dpnorm.norms import public_statistics, released_statistics
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
 from dpnorm.privacy.ledger import Event, Ledger, Release
@@ -94,6 +97,8 @@ class PrivacyStatement:
 
     def _headline(self) -> str:
         doubt = "" if self.is_sound else f" IF its records were isolated: {self.isolation}"
+        if self.is_sound and "loss not judged" in self.isolation:
+            doubt = " IF its loss couples no records: it was not judged"
         return f"({self.epsilon:.4g}, {self.delta:g})-differential privacy for {self.unit}{doubt}"
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -221,3 +226,12 @@ def _finite(value: Any) -> Any:
 
 
 _SOURCES = {"prv": "opacus", "rdp": "opacus", "pld": "dp-accounting"}
+
+
+def origin_of(module: nn.Module, given: str) -> str:
+    """What the initial statistics came from; "none" where the model has none."""
+    if not any("running_mean" in name for name, _ in module.named_buffers()):
+        return "none"
+    if public_statistics(module) and not released_statistics(module):
+        return "public records, fresh at each step"
+    return given

@@ -17,6 +17,7 @@ from dpnorm.privacy import (
     entropy_generator,
     hooks_for,
     noise_for,
+    origin_of,
     poisson_batches,
     randomness,
     require_consistent,
@@ -131,6 +132,7 @@ class PrivateStepper:
             releases=self._optimizer.releases(),
             randomness=randomness(privacy.seed),
             isolation=self._report.summary(),
+            statistics_origin=origin_of(self._plain, "unknown"),
         )
 
     def _refresh(self) -> None:

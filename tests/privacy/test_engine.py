@@ -446,3 +446,56 @@ def test_half_precision_is_clipped_in_single(mode):
     summed = torch.cat([p.summed_grad.flatten() for p in model.parameters()])
     assert summed.norm() <= 0.5 * (1 + (1e-5 if mode == "hooks" else 2**-7))
     assert all(p.grad.dtype == torch.bfloat16 for p in model.parameters())
+
+
+def test_the_optimizer_that_was_made_private_does_not_step_by_itself():
+    model = plain()
+    original = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapped, optimizer, data = dpnorm.PrivacyEngine().make_private(
+        module=model,
+        optimizer=original,
+        data_loader=loader(4, 5, 5),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+    )
+    x, y = next(iter(data))
+    F.cross_entropy(wrapped(x), y).backward()
+    with pytest.raises(InputError, match="step the one that make_private returned"):
+        original.step()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_noise_is_that_of_the_largest_clipping_norm_of_a_logical_batch(mode):
+    engine = dpnorm.PrivacyEngine()
+    wrapped, optimizer, criterion = private(engine, plain(), loader(4, 5, 5), mode=mode, noise=1.0)
+    x, y = next(iter(loader(4, 5, 5)))
+    optimizer.signal_skip_step(do_skip=True)
+    optimizer.signal_skip_step(do_skip=False)
+    for clip in (0.5, 0.01):
+        optimizer.max_grad_norm = clip
+        optimizer.zero_grad()
+        criterion(wrapped(x), y).backward()
+        optimizer.step()
+    assert engine.ledger.events[0].releases[0].clip == 0.5
+
+
+def test_a_statement_doubts_a_loss_that_was_not_judged():
+    engine, model = dpnorm.PrivacyEngine(), plain()
+    engine.make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        data_loader=loader(4, 5, 5),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+    )
+    assert "IF its loss couples no records" in str(engine.statement(1e-3))
+
+
+def test_parameters_that_are_added_later_are_refused():
+    wrapped, optimizer, criterion = private(dpnorm.PrivacyEngine(), plain(), loader(4, 5, 5))
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3))]})
+    x, y = next(iter(loader(4, 5, 5)))
+    criterion(wrapped(x), y).backward()
+    with pytest.raises(InputError, match="other trainable parameters"):
+        optimizer.step()
