@@ -2,10 +2,10 @@
 
     python benchmarks/lagged_statistics.py
 
-Test accuracy of vgg-small on digits after 8 epochs (batches of 128, SGD with momentum 0.9, a batch's
-gradient clipped to norm 1, one seed), with BatchNorm; with the exact statistics of each batch as constants;
-and with statistics that lag behind, at two values of record_share. All but BatchNorm are evaluated
-with the statistics of the test records.
+Test accuracy of vgg-small on digits after 8 epochs (batches of 128, SGD with momentum 0.9, a
+batch's gradient clipped to norm 1, one seed), with BatchNorm; with the exact statistics of each
+batch as constants; and with statistics that lag behind, at two values of record_share. All are
+evaluated with the statistics of the test records.
 """
 
 import torch
