@@ -1,6 +1,6 @@
 """Step time of a private training: private-batch against group, in the same mode.
 
-    python benchmarks/engine_cost.py > table.md
+    python benchmarks/engine_cost.py [MODEL ...] > table.md
 
 Each figure is the median of the steps of one process with one thread; the two variants take turns,
 so that other work on the machine slows both alike.
@@ -18,18 +18,19 @@ from torch.utils.data import DataLoader, TensorDataset
 import dpnorm
 
 BATCH, STEPS, CLASSES = 64, 15, 10
-MODELS = {"lenet": 28, "vgg-small": 28, "resnet8": 28, "resnet20": 28}
+MODELS = ("lenet", "vgg-small", "resnet8", "resnet20")
+SIDE = 28
 MODES = ("hooks", "functorch", "ghost")
 
 
 class Training:
     """One model that takes private steps on one batch."""
 
-    def __init__(self, model: str, variant: str, mode: str, side: int) -> None:
+    def __init__(self, model: str, variant: str, mode: str) -> None:
         torch.manual_seed(0)
         source = dpnorm.models.build(model, in_channels=1, num_classes=CLASSES)
         network = dpnorm.convert(source, to=variant).model.train()
-        x = torch.randn(BATCH, 1, side, side)
+        x = torch.randn(BATCH, 1, SIDE, SIDE)
         y = torch.arange(BATCH) % CLASSES
         made = dpnorm.PrivacyEngine(accountant="rdp").make_private(
             module=network,
@@ -54,9 +55,9 @@ class Training:
         return time.perf_counter() - start
 
 
-def compare(model: str, mode: str, side: int) -> tuple[float, float]:
+def compare(model: str, mode: str) -> tuple[float, float]:
     """Median seconds a step of group and of private-batch."""
-    trainings = [Training(model, variant, mode, side) for variant in ("group", "private-batch")]
+    trainings = [Training(model, variant, mode) for variant in ("group", "private-batch")]
     times: list[list[float]] = [[], []]
     for round_ in range(STEPS + 2):
         for training, found in zip(trainings, times, strict=True):
@@ -71,9 +72,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print("| model | mode | group, ms | private-batch, ms | ratio |")
     print("|---|---|---:|---:|---:|")
-    for model, side in MODELS.items():
+    for model in sys.argv[1:] or MODELS:
         for mode in MODES:
-            group, private = compare(model, mode, side)
+            group, private = compare(model, mode)
             print(
                 f"| {model} | {mode} | {1000 * group:.0f} | {1000 * private:.0f} | "
                 f"{private / group:.2f} |",

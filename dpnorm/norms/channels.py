@@ -38,7 +38,7 @@ class FixedStatistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.rsqrt(self.running_var + self.eps)
-        return (x - per_channel(self.running_mean, x)) * per_channel(scale, x)
+        return (x - per_channel(self.running_mean, x)).mul_(per_channel(scale, x))
 
     def extra_repr(self) -> str:
         return f"{len(self.running_mean)}, eps={self.eps}"
@@ -47,7 +47,9 @@ class FixedStatistics(nn.Module):
 class ChannelAffine(nn.Module):
     """Scales and shifts each channel: `weight * x + bias`, trainable.
 
-    Shapes: (N, C, ...) -> (N, C, ...); `weight` and `bias` are (C,).
+    With a scale of each record it is `weight * scale * x + bias`, in one pass over the values.
+
+    Shapes: (N, C, ...) -> (N, C, ...), scale (N, 1, ...); `weight` and `bias` are (C,).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -55,8 +57,10 @@ class ChannelAffine(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(bias.detach().clone())
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * per_channel(self.weight, x) + per_channel(self.bias, x)
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        weight = per_channel(self.weight, x)
+        factor = weight if scale is None else weight * scale
+        return (x * factor).add_(per_channel(self.bias, x))
 
     def extra_repr(self) -> str:
         return str(len(self.weight))
@@ -89,7 +93,7 @@ class ChannelNorm(nn.Module):
 
     dimensions: ClassVar[tuple[int, ...]] = ()  # that an input may have; () for any from 2 on
     statistics: FixedStatistics
-    affine: nn.Module
+    affine: ChannelAffine | None
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class ChannelNorm(nn.Module):
         ones = torch.ones(num_features, device=device, dtype=dtype)
         zeros = torch.zeros_like(ones)
         self.statistics = self._new_statistics(zeros, ones, eps)
-        self.affine = ChannelAffine(ones, zeros) if affine else nn.Identity()
+        self.affine = ChannelAffine(ones, zeros) if affine else None
 
     @classmethod
     def with_statistics(
@@ -156,14 +160,18 @@ class ChannelNorm(nn.Module):
                 f"{wanted}: (N, C, ...)"
             )
         z = self.statistics(x)
-        return self.affine(self._by_own_scale(z) if self.record_share else z)
+        scales = (self._own_scale(z),) if self.record_share else ()
+        if self.affine is not None:
+            return self.affine(z, *scales)
+        return z * scales[0] if scales else z
 
-    def _by_own_scale(self, z: Tensor) -> Tensor:
-        """Divides each record by a mixture of 1 and its own root mean square."""
+    def _own_scale(self, z: Tensor) -> Tensor:
+        """One over a mixture of 1 and each record's root mean square: (N, 1, ...)."""
         wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
-        square = wide.square().flatten(1).mean(1)
+        flat = wide.flatten(1)
+        square = torch.linalg.vector_norm(flat, dim=1).square() / max(flat.shape[1], 1)
         scale = torch.rsqrt(1 - self.record_share + self.record_share * square + _TINY)
-        return (wide * scale.view(-1, *[1] * (z.dim() - 1))).to(z.dtype)
+        return scale.view(-1, *[1] * (z.dim() - 1)).to(z.dtype)
 
     def extra_repr(self) -> str:
         return f"record_share={self.record_share}" if self.record_share else ""
@@ -174,9 +182,13 @@ def _channel_affine_grad_sample(
     layer: ChannelAffine, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
     """Per-sample gradients of the scale, sum of x * g, and of the shift, sum of g: each (N, C)."""
+    x, *scales = activations
+    gradient = backprops.flatten(2) if backprops.dim() > 2 else backprops.unsqueeze(2)
     grads = {}
     if layer.weight.requires_grad:
-        grads[layer.weight] = torch.einsum("nc...,nc...->nc", activations[0], backprops)
+        # not by einsum: its products of single rows take several times as long
+        own = (x.reshape(gradient.shape) * gradient).sum(2)
+        grads[layer.weight] = own * scales[0].reshape(-1, 1) if scales else own
     if layer.bias.requires_grad:
-        grads[layer.bias] = torch.einsum("nc...->nc", backprops)
+        grads[layer.bias] = gradient.sum(2)
     return grads
