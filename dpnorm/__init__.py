@@ -25,6 +25,7 @@ _PUBLIC = {
     "PrivacyConfig": "dpnorm.privacy",
     "PrivacyEngine": "dpnorm.privacy",
     "PrivacyStatement": "dpnorm.privacy",
+    "privatize_moments": "dpnorm.privacy",
     "DpnormError": "dpnorm.errors",
 }
 _PACKAGES = ("data", "models", "training", "leakage", "norms", "benchmark")

@@ -107,9 +107,12 @@ class Dataset:
         scaling: in plain words, which public constants scaled the inputs.
         bounds: the least and the greatest value that an input can have, known without looking at
             the records; None where the owner of the data has not said.
+        uncovered: what of this data set was computed from its private records without noise; every
+            privacy statement of a training on it lists it as not covered.
 
     Raises:
-        InputError: a part has records of another shape, or labels outside the classes.
+        InputError: a part has records of another shape, or labels outside the classes; `uncovered`
+            is no tuple of texts.
     """
 
     name: str
@@ -120,8 +123,16 @@ class Dataset:
     shape: tuple[int, ...]
     scaling: str
     bounds: tuple[float, float] | None = None
+    uncovered: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.uncovered, tuple) or not all(
+            isinstance(item, str) and item for item in self.uncovered
+        ):
+            raise InputError(
+                f"uncovered of {self.name!r} is {self.uncovered!r}: it is to be a tuple of texts, "
+                "such as ('the mean of the inputs',)"
+            )
         for name, part in self.parts().items():
             if tuple(part.x.shape[1:]) != tuple(self.shape):
                 raise InputError(
@@ -141,7 +152,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """Returns the SHA-256, in hex, of the name, the classes and every array with its shape.
 
-        Two data sets with one fingerprint hold the same records in the same order.
+        Two data sets with one fingerprint hold the same records in the same order. What is said of
+        them (`scaling`, `bounds`, `uncovered`) is not in it.
         """
         digest = hashlib.sha256(repr((self.name, self.num_classes, tuple(self.shape))).encode())
         for name, part in self.parts().items():

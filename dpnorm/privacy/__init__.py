@@ -9,6 +9,7 @@ from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
 from dpnorm.privacy.grad_sample import hooks_for
 from dpnorm.privacy.joint import joint_noise, split_noise
 from dpnorm.privacy.ledger import Event, Ledger, Release
+from dpnorm.privacy.moments import PrivateMoments, privatize_moments
 from dpnorm.privacy.optimizer import PrivateOptimizer
 from dpnorm.privacy.randomness import entropy_generator, randomness, seeded_generator
 from dpnorm.privacy.sampling import poisson_batches
@@ -22,6 +23,7 @@ __all__ = [
     "PrivacyConfig",
     "PrivacyEngine",
     "PrivacyStatement",
+    "PrivateMoments",
     "PrivateOptimizer",
     "Release",
     "StatisticsRelease",
@@ -33,6 +35,7 @@ __all__ = [
     "noise_for",
     "origin_of",
     "poisson_batches",
+    "privatize_moments",
     "randomness",
     "require_admitted",
     "require_consistent",
