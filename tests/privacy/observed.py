@@ -89,9 +89,10 @@ class Training:
     def __init__(self, setting: Setting, *, canary: bool, noise: float, seed: int) -> None:
         self._x, self._y = (t[: OTHERS + canary] for t in records())
         self._setting = setting
+        self._first = self._made(noise, seed + 10)[1] if setting.processes == 2 else None
+        # whose engine is asked for the account: its loader draws the batches
         self._model, self._optimizer, self._loader = self._made(noise, seed)
         self._statistics = self._optimizer.statistics
-        self._first = self._made(noise, seed + 10)[1] if setting.processes == 2 else None
         if self._first is not None:
             for rank, optimizer in enumerate((self._first, self._optimizer)):
                 optimizer.rank, optimizer.world_size = rank, 2
