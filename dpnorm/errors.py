@@ -24,6 +24,14 @@ class RefusedError(DpnormError):
     """A private training was asked for that would not have the guarantee it claims."""
 
 
+class StorageError(DpnormError, OSError):
+    """A file cannot be written: the disk is full, or the folder may not be written to."""
+
+
+class StoppedError(DpnormError):
+    """A training was asked to stop, and has left a checkpoint."""
+
+
 class MissingExtraError(DpnormError, ImportError):
     """An optional dependency is not installed."""
 

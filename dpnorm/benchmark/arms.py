@@ -82,7 +82,7 @@ def _arm(
             model=model,
             variant=variant,
             epsilon=epsilon,
-            training=suite.training_for(epsilon),
+            training=suite.training_for(epsilon, len(data.train) // 2),
             privacy=privacy,
             members=suite.members,
             member=member,
@@ -107,7 +107,7 @@ def _calibrated(suite: Suite, epsilon: float, records: int) -> PrivacyConfig:
     """The privacy of every member of an arm, with its noise found once."""
     shared = suite.privacy
     wanted = PrivacyConfig(epsilon=epsilon, seed=suite.seed, **shared.model_dump())
-    settled = pool_privacy(wanted, suite.training_for(epsilon), records, suite.seed)
+    settled = pool_privacy(wanted, suite.training_for(epsilon, records // 2), records, suite.seed)
     noise = noise_for(
         epsilon=epsilon,
         sampling_rate=settled.sampling_rate or math.nan,
@@ -125,8 +125,10 @@ def _calibrated(suite: Suite, epsilon: float, records: int) -> PrivacyConfig:
 
 
 def _require_batch(suite: Suite, data: Dataset) -> None:
+    half = len(data.train) // 2
     for epsilon in suite.epsilons:
-        size, half = suite.training_for(epsilon).batch_size, len(data.train) // 2
+        size = suite.training_for(epsilon, half).batch_size
+        assert size is not None
         if size > half:
             raise InputError(
                 f"batch_size is {size}, but a member of the pool sees about {half} records, half "

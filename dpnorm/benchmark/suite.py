@@ -77,10 +77,11 @@ class Suite(Config):
     def _epsilons_as_json(self, epsilons: tuple[float, ...]) -> list[float | str]:
         return [epsilon if math.isfinite(epsilon) else "inf" for epsilon in epsilons]
 
-    def training_for(self, epsilon: float) -> TrainConfig:
-        """The training settings of an arm."""
-        private = self.private_training or self.training
-        return private if math.isfinite(epsilon) else self.training
+    def training_for(self, epsilon: float, records: int) -> TrainConfig:
+        """The training settings of an arm; what they leave open is chosen for so many records."""
+        if not math.isfinite(epsilon):
+            return self.training.pinned(records, private=False)
+        return (self.private_training or self.training).pinned(records, private=True)
 
     def to_dict(self) -> dict[str, Any]:
         """The suite with every default filled in, as JSON data."""

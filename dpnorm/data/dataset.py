@@ -58,6 +58,12 @@ class Records(torch_data.Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
         return self.x[index], self.y[index]
 
+    def fingerprint(self) -> str:
+        """Returns the SHA-256, in hex, of every array with its shape."""
+        digest = hashlib.sha256()
+        _add(digest, "records", self)
+        return digest.hexdigest()
+
     def select(self, index_or_mask: Any) -> "Records":
         """Returns the records at these positions, or where a bool mask [N] is true.
 
@@ -157,9 +163,14 @@ class Dataset:
         """
         digest = hashlib.sha256(repr((self.name, self.num_classes, tuple(self.shape))).encode())
         for name, part in self.parts().items():
-            for field in ("x", "y", "outlier"):
-                array = getattr(part, field).detach().cpu().contiguous().numpy()
-                array = array.astype(array.dtype.newbyteorder("<"))
-                digest.update(repr((name, field, array.dtype.str, array.shape)).encode())
-                digest.update(array.tobytes())
+            _add(digest, name, part)
         return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, records: Records) -> None:
+    """Adds every array of the records, with its shape, to a digest."""
+    for field in ("x", "y", "outlier"):
+        array = getattr(records, field).detach().cpu().contiguous().numpy()
+        array = array.astype(array.dtype.newbyteorder("<"))
+        digest.update(repr((name, field, array.dtype.str, array.shape)).encode())
+        digest.update(array.tobytes())

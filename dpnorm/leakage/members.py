@@ -93,6 +93,7 @@ def train_member(
     if not keep.any():
         raise InputError("keep selects no record; a member needs at least 1 to train on")
     part = dataclasses.replace(data, train=data.train.select(torch.from_numpy(keep.copy())))
+    config = pool_config(config, privacy, records)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trained = train(
@@ -141,7 +142,9 @@ def train_pool(
             and as `draw_membership` and `train_member`.
     """
     keep = draw_membership(len(data.train), size, seed)
+    config = pool_config(config, privacy, len(data.train))
     fewest = int(keep.sum(axis=1).min())
+    assert config.batch_size is not None
     if config.batch_size > fewest:
         raise InputError(
             f"the batch size is {config.batch_size}; the members of this pool train on half of "
@@ -162,11 +165,26 @@ def member_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)[0])
 
 
+def pool_config(
+    config: "TrainConfig", privacy: "PrivacyConfig | None", records: int
+) -> "TrainConfig":
+    """What the config leaves open, chosen for the expected half of the records: alike for all.
+
+    Members are not evaluated along the way unless the config asks for it.
+    """
+    every = config.evaluate_every if "evaluate_every" in config.model_fields_set else 0
+    pinned = config.pinned(records // 2, private=privacy is not None)
+    return pinned.model_copy(update={"evaluate_every": every})
+
+
 def pool_privacy(
     privacy: "PrivacyConfig", config: "TrainConfig", records: int, seed: int
 ) -> "PrivacyConfig":
     """Fills in the sampling rate and the steps that all members of a pool share."""
     expected = records / 2
+    config = pool_config(config, privacy, records)
+    assert config.batch_size is not None
+    assert config.epochs is not None
     if privacy.sampling_rate is None and config.batch_size > expected:
         raise InputError(
             f"the batch size is {config.batch_size}; a member sees half of {records} records on "

@@ -14,6 +14,12 @@ def per_channel(vector: Tensor, like: Tensor) -> Tensor:
     return vector.view(1, -1, *[1] * (like.dim() - 2))
 
 
+_NAMES = {  # of the entries of a BatchNorm's state
+    "running_mean": "statistics.running_mean",
+    "running_var": "statistics.running_var",
+    "weight": "affine.weight",
+    "bias": "affine.bias",
+}
 _TINY = 1e-5  # so that a record of zeros has a finite scale where its own counts alone
 
 
@@ -87,6 +93,9 @@ class ChannelNorm(nn.Module):
         record_share: how far a record's own mean square counts, in [0, 1].
         device: of the layer.
         dtype: of the layer.
+
+    `load_state_dict` takes the state of a BatchNorm as well, so that a trained network can be loaded
+    into one that is built with these layers.
 
     Shapes: (N, C, ...) -> (N, C, ...).
     """
@@ -172,6 +181,17 @@ class ChannelNorm(nn.Module):
         square = torch.linalg.vector_norm(flat, dim=1).square() / max(flat.shape[1], 1)
         scale = torch.rsqrt(1 - self.record_share + self.record_share * square + _TINY)
         return scale.view(-1, *[1] * (z.dim() - 1)).to(z.dtype)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Gives the entries of a BatchNorm's state the names that they have here."""
+        if f"{prefix}running_mean" in state_dict:
+            for old, new in _NAMES.items():
+                if f"{prefix}{old}" in state_dict:
+                    state_dict[f"{prefix}{new}"] = state_dict.pop(f"{prefix}{old}")
+            state_dict.pop(f"{prefix}num_batches_tracked", None)
+            for name, buffer in self.statistics.named_buffers(f"{prefix}statistics"):
+                state_dict.setdefault(name, buffer)  # what no BatchNorm has stays as it is
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return f"record_share={self.record_share}" if self.record_share else ""

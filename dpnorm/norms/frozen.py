@@ -17,7 +17,7 @@ class FrozenBatchNorm(ChannelNorm):
     epsilon of a later training covers them.
 
     Args: those of `ChannelNorm`. The statistics start as 0 and 1, those of an untrained BatchNorm;
-    `with_statistics` takes others, and a BatchNorm's state is theirs by name.
+    `with_statistics` takes others, and `load_state_dict` the state of a BatchNorm.
 
     Shapes: (N, C, ...) -> (N, C, ...).
 

@@ -22,8 +22,11 @@ class WeightStandardizedConv(nn.Module):
     standard deviation of the kernels themselves it is the original convolution, so that a
     trained layer can be standardized without a change of its function.
 
-    The kernels depend on parameters only: each record's output is its own. The layer holds its
-    parameters itself (no parametrization), so per-sample gradients come from functorch.
+    The layer holds its parameters itself (no parametrization), so per-sample gradients come from
+    functorch.
+
+    Formal guarantee: the kernels depend on parameters only, so that the output for a record, and the
+    gradient of any sum of per-record losses, are functions of that record alone.
 
     Args:
         conv: the convolution (1, 2 or 3 dimensions) whose form and kernels are taken over.

@@ -4,6 +4,7 @@ from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_spent, noise_for
 from dpnorm.privacy.admission import require_admitted
 from dpnorm.privacy.config import PrivacyConfig
 from dpnorm.privacy.consistency import require_consistent
+from dpnorm.privacy.draws import draws_at_random
 from dpnorm.privacy.engine import PrivacyEngine
 from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
 from dpnorm.privacy.grad_sample import hooks_for
@@ -12,14 +13,16 @@ from dpnorm.privacy.ledger import Event, Ledger, Release
 from dpnorm.privacy.moments import PrivateMoments, privatize_moments
 from dpnorm.privacy.optimizer import PrivateOptimizer
 from dpnorm.privacy.randomness import entropy_generator, randomness, seeded_generator
-from dpnorm.privacy.sampling import poisson_batches
+from dpnorm.privacy.sampling import CollateOrEmpty, PoissonSampler, poisson_batches
 from dpnorm.privacy.statement import PrivacyStatement, origin_of, statement_of
 from dpnorm.privacy.statistics import StatisticsRelease
 
 __all__ = [
     "ACCOUNTANTS",
+    "CollateOrEmpty",
     "Event",
     "Ledger",
+    "PoissonSampler",
     "PrivacyConfig",
     "PrivacyEngine",
     "PrivacyStatement",
@@ -27,6 +30,7 @@ __all__ = [
     "PrivateOptimizer",
     "Release",
     "StatisticsRelease",
+    "draws_at_random",
     "entropy_generator",
     "epsilon_spent",
     "group_epsilon",

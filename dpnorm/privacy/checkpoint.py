@@ -58,18 +58,22 @@ def write_state(path: str | Path, state: Mapping[str, Any]) -> None:
     write_tensors(path, own, manifest | {"sha256": digest_of(structure, own)})
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
+def read_state(path: str | Path, needed: str = _NEEDED) -> dict[str, Any]:
     """Reads what `write_state` wrote, with the tensors on the CPU; nothing is ever executed.
+
+    Args:
+        path: the file.
+        needed: what the file should be, for the messages.
 
     Raises:
         InputError: there is no such file, it is a pickle, it is not a checkpoint, it is damaged,
             or a newer dpnorm wrote it.
     """
-    manifest, tensors = read_tensors(path, _NEEDED)
+    manifest, tensors = read_tensors(path, needed)
     if manifest.get("format") != FORMAT:
         raise InputError(
             f"{path} is not a checkpoint (its format is {manifest.get('format')!r}): needed is "
-            f"{_NEEDED}"
+            f"{needed}"
         )
     version = manifest.get("version")
     if version != VERSION:
@@ -85,7 +89,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"its state is a {type(state).__name__}, not a dict")
     except (ValueError, TypeError, RuntimeError) as error:  # RecursionError is one too
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is damaged: {reason}; needed is {_NEEDED}") from error
+        raise InputError(f"{path} is damaged: {reason}; needed is {needed}") from error
     return state
 
 

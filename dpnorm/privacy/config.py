@@ -12,7 +12,8 @@ class PrivacyConfig(Config):
     """The privacy of one training under DP-SGD.
 
     Attributes:
-        epsilon: the budget; the noise is calibrated to it. Give this or `noise_multiplier`.
+        epsilon: the budget, of this training together with what its ledger holds already; the
+            noise is calibrated to it. Give this or `noise_multiplier`.
         noise_multiplier: standard deviation of the noise in units of `clip`.
         delta: the probability with which the guarantee may fail; below 1 / (number of records).
         clip: the norm to which each record's gradient is clipped.
@@ -25,8 +26,9 @@ class PrivacyConfig(Config):
             the two clipping norms; for models with layers that release statistics.
         allow: "unproven" trains a model that `check` does not prove, "refuted" one that it refutes;
             the statement then says that its epsilon may be, or is, void.
-        seed: makes sampling and noise reproducible, which is for experiments only: whoever knows
-            the seed can take the noise away. By default both come from the operating system.
+        seed: makes sampling, noise, dropout and augmentation reproducible, which is for experiments
+            only: whoever knows the seed can take the noise away. By default all come from the
+            operating system.
     """
 
     epsilon: float | None = Field(None, gt=0)

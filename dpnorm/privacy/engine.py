@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dpnorm.detection import Report
-from dpnorm.detection.inputs import Inputs, map_tensors
+from dpnorm.detection.inputs import Inputs, check_device, map_tensors
 from dpnorm.detection.loss_probes import Criterion
-from dpnorm.errors import InputError, RefusedError, unknown_name
+from dpnorm.errors import InputError, unknown_name
 from dpnorm.norms import public_statistics, refresh_statistics, released_statistics
 from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_of, noise_for
 from dpnorm.privacy.admission import Allow, require_allowed
@@ -40,6 +40,7 @@ from dpnorm.privacy.clipping import (
     PerLayerClipping,
 )
 from dpnorm.privacy.consistency import require_consistent
+from dpnorm.privacy.draws import draws_at_random
 from dpnorm.privacy.ghost import GhostLoss
 from dpnorm.privacy.grad_sample import MODES, hooks_for
 from dpnorm.privacy.judging import (
@@ -396,6 +397,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             sampling=self._sampling(),
             weights_origin=self._facts["weights_origin"],
             statistics_origin=self._facts["statistics_origin"],
+            draws=self._facts["draws"],
             not_covered=not_covered,
         )
 
@@ -548,8 +550,10 @@ class PrivacyEngine(opacus.PrivacyEngine):
             inputs_and_targets(batch, module) if sample_inputs is None else (sample_inputs, None)
         )
         what = "the first records" if sample_inputs is None else "sample_inputs"
+        check_device(module, inputs)  # before their numbers are looked at
         require_finite(what, (inputs, targets))
         report = judged(module, inputs, targets, criterion, loss_reduction, allow)
+        self._facts["draws"] = draws_at_random(module, inputs)
         if mode != "ew":
             require_consistent(
                 module,
@@ -557,11 +561,6 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 inputs,
                 exact=mode == "ghost",
                 force_functorch=mode == "functorch",
-            )
-        elif released_statistics(module):
-            raise RefusedError(
-                "refused: mode 'ew' has no hook for the layers with private statistics: take "
-                "grad_sample_mode='hooks'"
             )
         else:
             require_expanded_weights(module, report, inputs)

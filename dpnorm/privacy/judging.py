@@ -27,7 +27,7 @@ from dpnorm.detection.inputs import (
 from dpnorm.detection.loss_probes import Criterion
 from dpnorm.detection.preserve import preserved
 from dpnorm.errors import DpnormError, InputError, RefusedError
-from dpnorm.norms import refresh_statistics
+from dpnorm.norms import refresh_statistics, released_statistics
 from dpnorm.privacy.admission import Allow, require_admitted
 from dpnorm.privacy.rollback import has_hooks
 
@@ -234,6 +234,11 @@ def require_expanded_weights(module: nn.Module, report: Report, inputs: Inputs) 
 
     They clip rows, so that what folds rows or needs another engine is refused as well.
     """
+    if released_statistics(module):
+        raise RefusedError(
+            "refused: mode 'ew' has no hook for the layers with private statistics: take "
+            "grad_sample_mode='hooks'"
+        )
     for found in report.findings:
         if found.code in ("DPN502", "DPN503", "DPN504", "DPN505"):
             raise RefusedError(

@@ -120,18 +120,22 @@ class Ledger:
         """The names of the runs, in the order in which they began."""
         return list(dict.fromkeys(event.run for event in self.events))
 
-    def take_name(self, run: str | None = None) -> str:
+    def take_name(self, run: str | None = None, *, kind: str = "run") -> str:
         """A name for a new run, which no other run has or gets.
 
         Args:
-            run: the name; default "run 1", "run 2", ..., the first that is free.
+            run: the name; default the first that is free of "run 1", "run 2", ...; of another
+                kind: "moments", "moments 2", ...
+            kind: the first word of the default.
 
         Raises:
             InputError: another run has this name, or it is no text.
         """
         taken = {*self.runs(), *self._taken}
         if run is None:
-            run = next(name for n in itertools.count(1) if (name := f"run {n}") not in taken)
+            numbered = (f"{kind} {n}" for n in itertools.count(1 if kind == "run" else 2))
+            names = numbered if kind == "run" else itertools.chain([kind], numbered)
+            run = next(name for name in names if name not in taken)
         if not isinstance(run, str) or not run:
             raise InputError(f"the name of a run is {run!r}: it is to be a text, such as 'run 1'")
         if run in taken:

@@ -18,8 +18,6 @@ added again after the division by the number of records N: (sum of (q - 1) + noi
 (sum of q + noise) / N. That is post-processing, and it needs of N what the division needs of it.
 """
 
-import contextlib
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,7 +164,7 @@ def privatize_moments(
         raise InputError(f"seed is {seed!r}: it is to be a whole number, or None")
     ledger = Ledger() if ledger is None else ledger
     noise = _noise(noise_multiplier, epsilon, delta, ledger, accountant)
-    run = _take_name(ledger, run)
+    run = ledger.take_name(run, kind="moments")
 
     records, channels = len(data.train), data.shape[0]
     clip = math.sqrt(channels)
@@ -297,13 +295,3 @@ def _noise(
         accountant=accountant,
         before=tuple(ledger.history()),
     )
-
-
-def _take_name(ledger: Ledger, run: str | None) -> str:
-    if run is not None:
-        return ledger.take_name(run)
-    names = itertools.chain(["moments"], (f"moments {n}" for n in itertools.count(2)))
-    for name in names:
-        with contextlib.suppress(InputError):
-            return ledger.take_name(name)
-    raise AssertionError("there is always a free name")

@@ -23,6 +23,13 @@ NOT_COVERED = (
     "rounding of the noise to floating point",
     "how long training took, and errors that ended it early",
 )
+DRAWS = (
+    "random draws of the model (dropout) and of augmentation, if the seed of their generator is "
+    "known"
+)
+AUGMENTATION = (
+    "random draws of augmentation, if there are any and the seed of their generator is known"
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ def statement_of(
     sampling: str = POISSON,
     weights_origin: str = "unknown",
     statistics_origin: str = "none",
+    draws: bool = True,
     not_covered: Sequence[str] = (),
 ) -> PrivacyStatement:
     """The statement of one run of a ledger.
@@ -163,6 +171,7 @@ def statement_of(
         sampling: how batches are drawn.
         weights_origin: "public", "private", "random" or "unknown".
         statistics_origin: the same, or "none" where no layer has any.
+        draws: whether the model draws random numbers in training; True where that is not known.
         not_covered: what else the account does not cover.
     """
     history = ledger.history(run)
@@ -198,7 +207,7 @@ def statement_of(
         total_epsilon=total,
         earlier_runs=earlier,
         sampling=sampling,
-        not_covered=(*NOT_COVERED, *doubtful, *not_covered),
+        not_covered=(*NOT_COVERED, DRAWS if draws else AUGMENTATION, *doubtful, *not_covered),
     )
 
 

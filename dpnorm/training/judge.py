@@ -4,25 +4,29 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from dpnorm.detection import Report, check
 from dpnorm.privacy import require_admitted
+from dpnorm.training.augment import ViewsLoss
+from dpnorm.training.config import Settings
+from dpnorm.training.records import random_batch, random_records
 
 
 def judge(
-    model: nn.Module,
+    network: nn.Module,
     shape: tuple[int, ...],
+    settings: Settings,
     *,
     allow: Literal["unproven", "refuted"] | None = None,
-    seed: int = 0,
 ) -> Report:
-    """Checks a classifier in training mode, with cross entropy, on four random records.
+    """Checks a network as it will be trained, on four random records.
 
     Raises:
-        RefusedError: the model is not proven, nor allowed all the same.
+        RefusedError: it is not proven, nor allowed all the same.
     """
-    report = check_classifier(model, shape, seed=seed)
+    x, y = random_batch(network, shape, settings, 4)
+    report = check(network, x, targets=y, criterion=ViewsLoss())
     require_admitted(report, allow)
     return report
 
@@ -32,10 +36,3 @@ def check_classifier(model: nn.Module, shape: tuple[int, ...], *, seed: int = 0)
     inputs = random_records(model, shape, seed=seed)
     targets = torch.arange(len(inputs), device=inputs.device) % 2
     return check(model, inputs, targets=targets, criterion=F.cross_entropy, seed=seed)
-
-
-def random_records(model: nn.Module, shape: tuple[int, ...], *, seed: int = 0) -> Tensor:
-    """Four random records (4, *shape) on the model's device."""
-    generator = torch.Generator().manual_seed(seed)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torch.rand((4, *shape), generator=generator).to(device)

@@ -1,147 +1,276 @@
 """DP-SGD through Opacus: Poisson batches, clipped per-sample gradients, accounted noise."""
 
+import functools
 import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import torch.nn.functional as F
+import torch
+from opacus.distributed import DifferentiallyPrivateDistributedDataParallel
 from torch import Tensor, nn
 
-from dpnorm.data import Records
 from dpnorm.errors import InputError
-from dpnorm.norms import public_statistics, refresh_statistics, released_statistics
+from dpnorm.norms import public_statistics, refresh_statistics
 from dpnorm.privacy import (
     Ledger,
+    PoissonSampler,
     PrivacyConfig,
     PrivacyStatement,
-    PrivateOptimizer,
-    StatisticsRelease,
     entropy_generator,
-    hooks_for,
     noise_for,
     origin_of,
-    poisson_batches,
     randomness,
     require_consistent,
     seeded_generator,
     statement_of,
 )
-from dpnorm.training.config import TrainConfig, set_rate
-from dpnorm.training.judge import judge, random_records
+from dpnorm.privacy.accounting import epsilon_of
+from dpnorm.privacy.judging import require_expanded_weights
+from dpnorm.training.augment import ManyViews, ViewsLoss
+from dpnorm.training.clipped import ClippedSteps
+from dpnorm.training.config import Settings, set_rate
+from dpnorm.training.judge import judge
+from dpnorm.training.memory import records_that_fit
+from dpnorm.training.records import random_batch
+from dpnorm.training.speed import fastest_mode
+from dpnorm.training.team import Team
 
-_RUN = "training"
+EXAMPLE = 4  # random records on which a network is tried out
 
 
-class PrivateStepper:
-    """Private training with exact Poisson sampling at the rate that is accounted.
+class PrivateSteps:
+    """The steps of a private training, with exact Poisson sampling at the rate that is accounted.
 
-    The model is judged by `check` on random records before anything private is read; what is not
+    The network is judged by `check` on random records before anything private is read; what is not
     proven is refused unless it is allowed, and then the statement says so. Batch size and noise do
     not depend on the batches that are drawn: the sum of clipped gradients is divided by the
     expected batch size, and an empty batch releases noise.
+
+    Args:
+        model: in training mode; it is trained in place.
+        records: how many there are.
+        shape: of one record.
+        settings: of the training.
+        privacy: what it is to guarantee.
+        team: of the processes; each draws from its own part of the records.
+        ledger: of earlier releases of the same records; this training is added to it.
+        public: inputs of public records, for layers that take statistics of them.
+        uncovered: what was computed from the private records without noise before.
+        origins: of the initial weights and statistics.
+        run: its name in the ledger, where a training goes on; default the first that is free.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        records: Records,
-        config: TrainConfig,
+        records: int,
+        shape: tuple[int, ...],
+        settings: Settings,
         privacy: PrivacyConfig,
-        public: Records | None = None,
+        *,
+        team: Team | None = None,
+        ledger: Ledger | None = None,
+        public: Tensor | None = None,
+        uncovered: Sequence[str] = (),
+        origins: tuple[str, str] = ("unknown", "unknown"),
+        run: str | None = None,
     ) -> None:
+        team = Team() if team is None else team
+        self._team, self._model, self._settings, self._privacy = team, model, settings, privacy
+        self._records, self._uncovered, self._origins = records, uncovered, origins
+        self.ledger = Ledger() if ledger is None else ledger
         self._public = _public_inputs(model, public)
-        self._plain = model
         self._refresh()
-        shape = tuple(records.x.shape[1:])
-        self._report = judge(model, shape, allow=privacy.allow)
-        require_consistent(model, self._report.rows, random_records(model, shape), exact=False)
-        self._records = records
-        self._privacy = privacy
-        self._config = config
-        self._rate = privacy.sampling_rate or config.batch_size / len(records)
-        self._steps = privacy.steps or config.epochs * math.ceil(1 / self._rate)
-        self._steps_an_epoch = math.ceil(1 / self._rate)
-        self.epochs = math.ceil(self._steps / self._steps_an_epoch)
-        self._noise = privacy.noise_multiplier or noise_for(
+        self._rate = privacy.sampling_rate or settings.batch_size / records
+        self.steps_an_epoch = math.ceil(1 / self._rate)
+        self.steps = privacy.steps or settings.epochs * self.steps_an_epoch
+        self.noise = privacy.noise_multiplier or noise_for(
             epsilon=privacy.epsilon or math.nan,
             sampling_rate=self._rate,
-            steps=self._steps,
+            steps=self.steps,
             delta=privacy.delta,
             accountant=privacy.accountant,
+            before=tuple(self.ledger.history()),
         )
-        self._device = next(model.parameters()).device
-        if privacy.seed is None:
-            sampling, noise = entropy_generator(), entropy_generator(self._device)
-        else:
-            sampling = seeded_generator(privacy.seed, "sampling")
-            noise = seeded_generator(privacy.seed, "noise", device=self._device)
-        self._batches = poisson_batches(len(records), self._rate, self._steps, sampling)
-        self._statistics = None
-        if released_statistics(model):
-            self._statistics = StatisticsRelease(model, self._report.rows)
-        self._model = hooks_for(model, self._report.rows, statistics=self._statistics)
-        self._optimizer = PrivateOptimizer(
-            config.build_optimizer(self._model),
-            noise_multiplier=self._noise,
-            max_grad_norm=privacy.clip,
-            expected_batch_size=config.batch_size,
-            generator=noise,
-            statistics=self._statistics,
-            statistics_noise_ratio=privacy.statistics_noise_ratio,
+        self.run = self.ledger.take_name(kind="training") if run is None else run
+        self.journaled = privacy.seed is None
+        network: nn.Module = ManyViews(model) if settings.views > 1 else model
+        if team.world > 1:
+            network = DifferentiallyPrivateDistributedDataParallel(network)
+            team.same(list(model.buffers()))
+        self._report = judge(network, shape, settings, allow=privacy.allow)
+        self.mode = self._mode(network, shape, settings.grad_sample_mode)
+        self.physical = settings.physical_batch_size or self._fitting(network, shape, self.mode)
+        self._draw_from(privacy.seed)
+        self.optimizer = settings.build_optimizer(model)
+        self._clipped = ClippedSteps(
+            network,
+            self._report.rows,
+            self.mode,
+            self.optimizer,
+            noise=self.noise,
+            clip=privacy.clip,
+            ratio=privacy.statistics_noise_ratio,
+            expected=settings.batch_size,
+            generator=self._noise,
+            distributed=team.world > 1,
             after_step=self._refresh,
         )
-        self._ledger = Ledger()
-        self._step = 0
 
-    def run_epoch(self) -> dict[str, float]:
-        """About one pass over the records; the mean loss of the records that were drawn."""
-        total, drawn = 0.0, 0
-        for _ in range(min(self._steps_an_epoch, self._steps - self._step)):
-            index = next(self._batches)
-            set_rate(self._optimizer, self._config.rate_at(self._step, self._steps))
-            self._optimizer.zero_grad(set_to_none=True)
-            if len(index):
-                x = self._records.x[index].to(self._device)
-                y = self._records.y[index].to(self._device)
-                loss = F.cross_entropy(self._model(x), y)
-                loss.backward()
-                total += loss.item() * len(index)
-                drawn += len(index)
-            else:
-                self._optimizer.take_empty_batch()
-            self._ledger.book(self._noise, self._rate, self._optimizer.releases(), run=_RUN)
-            self._optimizer.step()
-            self._step += 1
-        return {"step": float(self._step), "loss": total / max(drawn, 1)}
+    def terms(self) -> dict[str, Any]:
+        """What a training that goes on must have kept."""
+        return {
+            "noise_multiplier": self.noise,
+            "sampling_rate": self._rate,
+            "steps": self.steps,
+            "physical_batch_size": self.physical,
+            "grad_sample_mode": self.mode,
+        }
 
-    def finish(self) -> nn.Module:
-        """The plain model again: Opacus's hooks and attributes are taken off."""
-        model = self._model._module
-        self._model.cleanup()
-        for parameter in model.parameters():
-            parameter.__dict__.pop("summed_grad", None)
-        return model
+    def positions(self, start: int) -> Iterator[list[int]]:
+        """The batches from this step on; this process's part of each."""
+        drawn = iter(
+            PoissonSampler(
+                self._records,
+                self._rate,
+                self.steps - start,
+                self._sampling,
+                rank=self._team.rank,
+                world=self._team.world,
+            )
+        )
+        self._after_draw.clear()
+        for index in drawn:
+            self._after_draw.append(self._sampling.get_state())
+            yield index
+
+    def take(self, step: int, chunks: list[tuple[Tensor, Tensor]]) -> float:
+        """Takes a step on a batch, in parts that run at once; the sum of its losses."""
+        self._drawn_state = self._after_draw.popleft()
+        set_rate(self.optimizer, self._settings.rate_at(step, self.steps))
+        self.book(1)
+        return self._clipped.take(chunks)
+
+    def book(self, steps: int) -> None:
+        """Adds steps to the account: before they are taken, or where they were lost."""
+        if steps:
+            releases = self._clipped.releases()
+            self.ledger.book(self.noise, self._rate, releases, run=self.run, steps=steps)
+
+    def random_states(self) -> dict[str, Tensor]:
+        """Of the generators; empty where they come from the operating system.
+
+        Such noise is drawn once. Kept in a file it could be taken away.
+        """
+        if self.journaled:
+            return {}
+        return {
+            "model": self._team.gathered(torch.get_rng_state()),
+            "sampling": self._team.gathered(self._drawn_state),
+            "noise": self._team.gathered(self._noise.get_state()),
+        }
+
+    def load_random_states(self, states: dict[str, Tensor]) -> None:
+        """Puts back what `random_states` gave."""
+        if self.journaled:
+            return
+        own = {name: rows[self._team.rank].clone() for name, rows in states.items()}
+        torch.set_rng_state(own["model"])
+        self._sampling.set_state(own["sampling"])
+        self._noise.set_state(own["noise"])
+        self._drawn_state = own["sampling"]
+
+    def finish(self) -> None:
+        """The plain model again: hooks and attributes are taken off."""
+        self._clipped.finish()
+
+    def epsilon(self) -> float:
+        """Spent so far, by this run together with all that the ledger holds."""
+        privacy = self._privacy
+        return _epsilon(tuple(self.ledger.history()), privacy.delta, privacy.accountant)
 
     def statement(self) -> PrivacyStatement:
         """The account of the steps that were taken."""
         privacy = self._privacy
+        weights, statistics = self._origins
         return statement_of(
-            self._ledger,
-            _RUN,
+            self.ledger,
+            self.run,
             delta=privacy.delta,
             accountant=privacy.accountant,
             clip=privacy.clip,
-            releases=self._optimizer.releases(),
+            releases=self._clipped.releases(),
             randomness=randomness(privacy.seed),
             isolation=self._report.summary(),
-            statistics_origin=origin_of(self._plain, "unknown"),
+            weights_origin=weights,
+            statistics_origin=origin_of(self._model, statistics),
+            not_covered=self._uncovered,
         )
+
+    def _mode(self, network: nn.Module, shape: tuple[int, ...], mode: str) -> str:
+        """The mode of gradient sampling, tried out on random records."""
+
+        def draw(records: int) -> tuple[Tensor, Tensor]:
+            return random_batch(self._model, shape, self._settings, records)
+
+        if mode == "auto":
+            chosen = fastest_mode(
+                network,
+                self._report,
+                draw,
+                lambda name: (
+                    self._settings.physical_batch_size or self._fitting(network, shape, name)
+                ),
+                most=self._settings.batch_size,
+            )
+            mode = self._team.first_text(chosen)
+        x, _ = draw(EXAMPLE)
+        if mode == "ew":
+            require_expanded_weights(network, self._report, x)
+        else:
+            require_consistent(
+                network,
+                self._report.rows,
+                x,
+                exact=mode == "ghost",
+                force_functorch=mode == "functorch",
+            )
+        return mode
+
+    def _fitting(self, network: nn.Module, shape: tuple[int, ...], mode: str) -> int:
+        x, y = random_batch(self._model, shape, self._settings, EXAMPLE)
+        return records_that_fit(network, ViewsLoss(), x, y, mode=mode)
+
+    def _draw_from(self, seed: int | None) -> None:
+        """Sets up the generators of sampling and noise, and torch's own, which the model draws by.
+
+        What a model draws by place in the batch, such as dropout, is as secret as the noise.
+        """
+        device, rank = self._team.device, self._team.rank
+        if seed is None:
+            self._sampling, self._noise = entropy_generator(), entropy_generator(device)
+            torch.seed()  # of all devices
+            torch.set_rng_state(entropy_generator().get_state())
+        else:
+            self._sampling = seeded_generator(seed, "sampling", rank=rank)
+            self._noise = seeded_generator(seed, "noise", device=device)
+            torch.manual_seed(seeded_generator(seed, "model", rank=rank).initial_seed())
+        self._drawn_state = self._sampling.get_state()
+        self._after_draw: deque[Tensor] = deque()
 
     def _refresh(self) -> None:
         """Public statistics follow the weights."""
         if self._public is not None:
-            refresh_statistics(self._plain, self._public)
+            refresh_statistics(self._model, self._public)
 
 
-def _public_inputs(model: nn.Module, public: Records | None) -> Tensor | None:
+@functools.cache  # trainings of one kind pass through the same numbers
+def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
+    return epsilon_of(history, delta=delta, accountant=accountant)
+
+
+def _public_inputs(model: nn.Module, public: Tensor | None) -> Tensor | None:
     if not public_statistics(model):
         return None
     if public is None or not len(public):
@@ -149,4 +278,4 @@ def _public_inputs(model: nn.Module, public: Records | None) -> Tensor | None:
             "the model has layers that take statistics of public records, and the data set has no "
             "public part: take another variant, or a data set with one"
         )
-    return public.x.to(next(model.parameters()).device)
+    return public.to(next(model.parameters()).device)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from dpnorm.privacy import PrivacyStatement
+from dpnorm.training.history import History
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,13 @@ class TrainedModel:
 
     Attributes:
         model: in evaluation mode.
-        history: a dict for each epoch: epoch, step, loss (mean over the epoch's records).
-        accuracy: on the test records.
+        history: a table with a row, a dict, for each epoch; it prints itself.
+        accuracy: on the test records; NaN where there are none.
         statement: of privacy; None for plain training.
     """
 
     model: nn.Module
-    history: tuple[dict[str, float], ...]
+    history: History
     accuracy: float
     statement: PrivacyStatement | None
 
@@ -28,6 +29,6 @@ class TrainedModel:
         """Everything but the weights, as plain data."""
         return {
             "accuracy": self.accuracy,
-            "history": list(self.history),
+            "history": [dict(row) for row in self.history],
             "statement": None if self.statement is None else self.statement.to_dict(),
         }
