@@ -46,13 +46,18 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Runs the command line; a user's mistake is one line on stderr and exit code 2.
+
+    Of processes that torchrun started together, the first one says it.
+    """
+    from dpnorm.cli.processes import is_first
     from dpnorm.errors import DpnormError
 
     try:
         app()
     except DpnormError as error:
-        print(f"dpnorm: {' '.join(str(error).split())}", file=sys.stderr)
+        if is_first():
+            print(f"dpnorm: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("dpnorm: interrupted", file=sys.stderr)

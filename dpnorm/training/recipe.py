@@ -1,25 +1,50 @@
-"""A training as a TOML file says it: data, model, variant, settings, privacy."""
+"""A training as a TOML file says it: data, model, variant, settings, privacy, standardization."""
 
-import csv
-import io
 import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpnorm.config import Config, read_toml
-from dpnorm.data import load
 from dpnorm.errors import InputError
-from dpnorm.files import replacing, write_text
 from dpnorm.privacy import PrivacyConfig
 from dpnorm.training.config import TrainConfig
-from dpnorm.training.networks import VariantName, build_network
-from dpnorm.training.result import TrainedModel
-from dpnorm.training.train import train
+from dpnorm.training.networks import VariantName
+
+
+class StandardizeConfig(Config):
+    """What the inputs are standardized by before the training.
+
+    Attributes:
+        moments: "none" leaves the inputs as they are. "private" takes a mean and a standard
+            deviation that are released with noise, in the same account as the training
+            (`dpnorm.privatize_moments`). "exact" takes the exact ones, which no account covers,
+            and the statement says so.
+        noise_multiplier: of the private release. Give this or `epsilon`.
+        epsilon: of the private release alone.
+        bounds: the least and the greatest value of an input, known without looking at the records;
+            default those of the data set.
+    """
+
+    moments: Literal["private", "exact", "none"] = "none"
+    noise_multiplier: float | None = Field(None, gt=0, allow_inf_nan=False)
+    epsilon: float | None = Field(None, gt=0, allow_inf_nan=False)
+    bounds: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.moments != "private":
+            for key in ("noise_multiplier", "epsilon", "bounds"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key} goes with moments = 'private', but moments is {self.moments!r}"
+                    )
+        elif (self.noise_multiplier is None) == (self.epsilon is None):
+            raise ValueError("private moments need exactly one of noise_multiplier and epsilon")
+        return self
 
 
 class TrainingRecipe(Config):
@@ -31,6 +56,7 @@ class TrainingRecipe(Config):
         variant: what its BatchNorm layers become; `frozen` takes public statistics.
         training: settings; `training.seed` also draws the initial weights.
         privacy: None for plain training.
+        standardize: what the inputs are standardized by.
     """
 
     data: str = "digits"
@@ -38,6 +64,37 @@ class TrainingRecipe(Config):
     variant: VariantName = "group"
     training: TrainConfig = Field(default_factory=TrainConfig)
     privacy: PrivacyConfig | None = None
+    standardize: StandardizeConfig = Field(default_factory=StandardizeConfig)
+
+    @model_validator(mode="after")
+    def _private_moments_have_an_account(self) -> Self:
+        if self.standardize.moments == "private" and self.privacy is None:
+            raise ValueError(
+                "standardize.moments is 'private', but there is no [privacy]: the release needs "
+                "its account; add [privacy] with epsilon, or take moments = 'exact' or 'none'"
+            )
+        return self
+
+    def pinned(self, records: int) -> Self:
+        """The recipe with every setting filled in that is open, for so many training records."""
+        settings = self.training.pinned(records, private=self.privacy is not None)
+        return self.model_copy(update={"training": settings})
+
+    def flat(self) -> dict[str, Any]:
+        """Every key, dotted, with its value; those of a plain training's privacy are None.
+
+        The settings are last: what was left open in them follows from all the others.
+        """
+        sections = self.model_dump()
+        sections["privacy"] = sections["privacy"] or dict.fromkeys(PrivacyConfig.model_fields)
+        sections["training"] = sections.pop("training")
+        found: dict[str, Any] = {}
+        for key, value in sections.items():
+            if isinstance(value, dict):
+                found |= {f"{key}.{name}": item for name, item in value.items()}
+            else:
+                found[key] = value
+        return found
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
@@ -66,43 +123,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TrainingReci
         raise InputError(f"{path}: {error}") from None
 
 
-def run_recipe(
-    recipe: TrainingRecipe,
-    folder: str | Path,
-    *,
-    progress: Callable[[dict[str, float]], None] | None = None,
-) -> TrainedModel:
-    """Trains and writes model.safetensors, config.json, history.csv and statement.json.
+def read_recipe(path: Path) -> TrainingRecipe:
+    """Reads the config.json of a run.
 
     Raises:
-        InputError: `folder` holds something already, or as `train`.
+        InputError: it cannot be read, or it is none.
     """
-    from safetensors.torch import save_model
-
-    target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{str(target)!r} holds something already: take another folder")
-    data = load(recipe.data)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.training.seed)
-        model = build_network(recipe.model, recipe.variant, data)
-    trained = train(model, data, recipe.training, recipe.privacy, progress=progress)
-    target.mkdir(parents=True, exist_ok=True)
-    with replacing(target / "model.safetensors") as temporary:
-        save_model(trained.model, str(temporary))
-    write_text(target / "config.json", json.dumps(recipe.model_dump(), indent=2) + "\n")
-    write_text(target / "history.csv", _as_csv(trained.history))
-    if trained.statement is not None:
-        write_text(target / "statement.json", trained.statement.to_json() + "\n")
-    return trained
-
-
-def _as_csv(history: Sequence[dict[str, float]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return out.getvalue()
+    try:
+        return TrainingRecipe(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{str(path)!r} is not what a run of this dpnorm wrote ({error}): take another folder "
+            "with -o"
+        ) from None
 
 
 def _value(text: str) -> Any:

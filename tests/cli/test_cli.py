@@ -129,12 +129,15 @@ def test_train_writes_model_config_history_and_statement(tmp_path):
         "config.json",
         "history.csv",
         "statement.json",
+        "statement.md",
+        "ledger.json",
     }
     written = json.loads((folder / "config.json").read_text())
     assert (written["training"]["epochs"], written["variant"]) == (1, "layer")
     assert json.loads((folder / "statement.json").read_text())["epsilon"] <= 8
-    assert "epoch 1" in result.stderr
-    assert_usage_error(dpnorm("train", str(config), "-o", str(folder)), "holds something already")
+    assert "epoch 1/1" in result.stderr
+    again = dpnorm("train", str(config), "-o", str(folder))
+    assert_usage_error(again, "holds a finished run")
 
 
 def test_rule_prints_a_page_and_the_list():
