@@ -7,6 +7,7 @@ from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
+from dpnorm.norms.own_scale import own_scale, scaled, spread
 
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
@@ -20,7 +21,6 @@ _NAMES = {  # of the entries of a BatchNorm's state
     "weight": "affine.weight",
     "bias": "affine.bias",
 }
-_TINY = 1e-5  # so that a record of zeros has a finite scale where its own counts alone
 
 
 class FixedStatistics(nn.Module):
@@ -53,20 +53,19 @@ class FixedStatistics(nn.Module):
 class ChannelAffine(nn.Module):
     """Scales and shifts each channel: `weight * x + bias`, trainable.
 
-    With a scale of each record it is `weight * scale * x + bias`, in one pass over the values.
+    With a record_share it is `weight * own_scale(x) * x + bias`, see `ChannelNorm`.
 
-    Shapes: (N, C, ...) -> (N, C, ...), scale (N, 1, ...); `weight` and `bias` are (C,).
+    Shapes: (N, C, ...) -> (N, C, ...); `weight` and `bias` are (C,).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, record_share: float = 0.0) -> None:
         super().__init__()
+        self.record_share = record_share
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(bias.detach().clone())
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        weight = per_channel(self.weight, x)
-        factor = weight if scale is None else weight * scale
-        return (x * factor).add_(per_channel(self.bias, x))
+    def forward(self, x: Tensor) -> Tensor:
+        return scaled(x, self.weight, self.bias, self.record_share)
 
     def extra_repr(self) -> str:
         return str(len(self.weight))
@@ -94,8 +93,8 @@ class ChannelNorm(nn.Module):
         device: of the layer.
         dtype: of the layer.
 
-    `load_state_dict` takes the state of a BatchNorm as well, so that a trained network can be loaded
-    into one that is built with these layers.
+    `load_state_dict` takes the state of a BatchNorm as well, so that a trained network can be
+    loaded into one that is built with these layers.
 
     Shapes: (N, C, ...) -> (N, C, ...).
     """
@@ -124,7 +123,7 @@ class ChannelNorm(nn.Module):
         ones = torch.ones(num_features, device=device, dtype=dtype)
         zeros = torch.zeros_like(ones)
         self.statistics = self._new_statistics(zeros, ones, eps)
-        self.affine = ChannelAffine(ones, zeros) if affine else None
+        self.affine = ChannelAffine(ones, zeros, record_share=record_share) if affine else None
 
     @classmethod
     def with_statistics(
@@ -169,18 +168,9 @@ class ChannelNorm(nn.Module):
                 f"{wanted}: (N, C, ...)"
             )
         z = self.statistics(x)
-        scales = (self._own_scale(z),) if self.record_share else ()
         if self.affine is not None:
-            return self.affine(z, *scales)
-        return z * scales[0] if scales else z
-
-    def _own_scale(self, z: Tensor) -> Tensor:
-        """One over a mixture of 1 and each record's root mean square: (N, 1, ...)."""
-        wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
-        flat = wide.flatten(1)
-        square = torch.linalg.vector_norm(flat, dim=1).square() / max(flat.shape[1], 1)
-        scale = torch.rsqrt(1 - self.record_share + self.record_share * square + _TINY)
-        return scale.view(-1, *[1] * (z.dim() - 1)).to(z.dtype)
+            return self.affine(z)
+        return z * spread(own_scale(z, self.record_share).to(z), z) if self.record_share else z
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Gives the entries of a BatchNorm's state the names that they have here."""
@@ -189,8 +179,9 @@ class ChannelNorm(nn.Module):
                 if f"{prefix}{old}" in state_dict:
                     state_dict[f"{prefix}{new}"] = state_dict.pop(f"{prefix}{old}")
             state_dict.pop(f"{prefix}num_batches_tracked", None)
-            for name, buffer in self.statistics.named_buffers(f"{prefix}statistics"):
-                state_dict.setdefault(name, buffer)  # what no BatchNorm has stays as it is
+            for name, buffer in self.named_buffers():
+                if name not in _NAMES.values():  # what no BatchNorm has stays as it is
+                    state_dict.setdefault(f"{prefix}{name}", buffer)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -202,13 +193,14 @@ def _channel_affine_grad_sample(
     layer: ChannelAffine, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
     """Per-sample gradients of the scale, sum of x * g, and of the shift, sum of g: each (N, C)."""
-    x, *scales = activations
+    x = activations[0]
     gradient = backprops.flatten(2) if backprops.dim() > 2 else backprops.unsqueeze(2)
     grads = {}
     if layer.weight.requires_grad:
         # not by einsum: its products of single rows take several times as long
         own = (x.reshape(gradient.shape) * gradient).sum(2)
-        grads[layer.weight] = own * scales[0].reshape(-1, 1) if scales else own
+        share = layer.record_share
+        grads[layer.weight] = own * own_scale(x, share).to(own)[:, None] if share else own
     if layer.bias.requires_grad:
         grads[layer.bias] = gradient.sum(2)
     return grads

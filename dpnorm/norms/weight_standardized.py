@@ -25,8 +25,8 @@ class WeightStandardizedConv(nn.Module):
     The layer holds its parameters itself (no parametrization), so per-sample gradients come from
     functorch.
 
-    Formal guarantee: the kernels depend on parameters only, so that the output for a record, and the
-    gradient of any sum of per-record losses, are functions of that record alone.
+    Formal guarantee: the kernels depend on parameters only, so that the output for a record, and
+    the gradient of any sum of per-record losses, are functions of that record alone.
 
     Args:
         conv: the convolution (1, 2 or 3 dimensions) whose form and kernels are taken over.

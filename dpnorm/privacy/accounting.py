@@ -156,10 +156,13 @@ def noise_for(
     while (at_high := spent(high)) > epsilon:
         high *= 2
         if high > _LARGEST:
+            least = math.ceil(1000 * at_high) / 1000
+            finer = ", or the accountant 'pld', whose error is smaller" * (accountant == "prv")
             raise InputError(
                 f"epsilon {epsilon:g} cannot be reached: {steps} steps at sampling rate "
                 f"{sampling_rate:.3g} and delta {delta:g} spend {at_high:.3g} even at noise "
-                f"multiplier {high / 2:g}; take fewer steps, smaller batches or a larger epsilon"
+                f"multiplier {high / 2:g}, which drowns everything; take an epsilon of {least:g} "
+                f"at least, fewer steps or smaller batches{finer}"
             )
     low = high / 2 if high > 1.0 else _SMALLEST
     if high == 1.0 and spent(low) <= epsilon:

@@ -193,6 +193,9 @@ NORMS = {
     "private norm without affine": lambda: head(
         nn.Conv2d(4, 4, 3), PrivateBatchNorm2d(4, affine=False)
     ),
+    "private norm with a record's share": lambda: head(
+        nn.Conv2d(4, 4, 3), PrivateBatchNorm2d(4, record_share=0.5)
+    ),
     "public norm": refreshed,
     "RMS norm": lambda: head(nn.Conv2d(4, 4, 3), RecordRMSNorm(4)),
     "scale norm": lambda: head(nn.Conv2d(4, 4, 3), ScaleNorm(4)),

@@ -483,6 +483,8 @@ def test_public_records_are_to_be_there_finite_and_at_least_two():
 def test_sample_inputs_that_the_model_does_not_take_are_refused():
     for wrong in (torch.ones(4, 2, 5, 5), torch.ones(4), torch.ones(1, 1, 5, 5), 3, "x"):
         Attempt().refused("inputs|the model", sample_inputs=wrong)
+    elsewhere = records().tensors[0][:4].to("meta")
+    Attempt().refused(r"inputs are on meta, the model on cpu: move", sample_inputs=elsewhere)
 
 
 # While it trains

@@ -10,6 +10,18 @@ from torch import nn
 
 from dpnorm.detection import Verdict, check
 from dpnorm.errors import InputError, RefusedError
+from dpnorm.norms import (
+    EvoNormS0,
+    FrozenBatchNorm1d,
+    FrozenBatchNorm3d,
+    PrivateBatchNorm1d,
+    PrivateBatchNorm3d,
+    PublicBatchNorm1d,
+    PublicBatchNorm3d,
+    RecordRMSNorm,
+    ScaleNorm,
+    WeightStandardizedConv,
+)
 from dpnorm.privacy import hooks_for
 from tests.privacy.cases import CASES, NORMS, RECORDS, pictures, sequences
 
@@ -57,6 +69,48 @@ def test_norms_agree_with_one_record_at_a_time_to_1e_5(name, mode):
     expected = alone(model, x, y)
     wrapped = hooks_for(model, check(model, x[:3]).rows, mode=mode)
     F.cross_entropy(wrapped(x), y).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        assert (parameter.grad_sample - gradient).abs().max() < 1e-5
+
+
+CONVOLUTIONS = {1: nn.Conv1d, 3: nn.Conv3d}
+BY_DIMENSION = {
+    1: (FrozenBatchNorm1d, PrivateBatchNorm1d, PublicBatchNorm1d),
+    3: (FrozenBatchNorm3d, PrivateBatchNorm3d, PublicBatchNorm3d),
+}
+
+
+@pytest.mark.parametrize("mode", [*MODES, "ghost"])
+@pytest.mark.parametrize("dimensions", BY_DIMENSION)
+@pytest.mark.parametrize(
+    "family", ["frozen", "private", "public", "RMS", "scale", "EvoNorm-S0", "standardized weights"]
+)
+def test_norms_of_other_dimensions_agree_to_1e_5_too(family, dimensions, mode):
+    torch.manual_seed(0)
+    convolution = CONVOLUTIONS[dimensions](4, 4, 3)
+    frozen, private, public = BY_DIMENSION[dimensions]
+    layer = {
+        "frozen": lambda: frozen(4),
+        "private": lambda: private(4, record_share=0.5),
+        "public": lambda: public(4, record_share=0.5),
+        "RMS": lambda: RecordRMSNorm(4),
+        "scale": lambda: ScaleNorm(4),
+        "EvoNorm-S0": lambda: EvoNormS0(4, groups=2),
+        "standardized weights": lambda: WeightStandardizedConv(CONVOLUTIONS[dimensions](4, 4, 1)),
+    }[family]()
+    size = 3**dimensions
+    model = nn.Sequential(convolution, layer, nn.Tanh(), nn.Flatten(), nn.Linear(4 * size, 3))
+    x = torch.randn(RECORDS, 4, *[5] * dimensions, dtype=torch.float64) + 1
+    model, y = model.double(), torch.arange(RECORDS) % 3
+    expected, report = alone(model, x, y), check(model, x[:3])
+    assert report.verdict == Verdict.PROVEN
+    options = {"max_grad_norm": 1.0} if mode == "ghost" else {}
+    wrapped = hooks_for(model, report.rows, mode=mode, **options)
+    F.cross_entropy(wrapped(x), y).backward()
+    if mode == "ghost":
+        norms = sum(g.reshape(len(g), -1).square().sum(1) for g in expected).sqrt()
+        assert (wrapped.get_norm_sample() - norms).abs().max() < 1e-5
+        return
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         assert (parameter.grad_sample - gradient).abs().max() < 1e-5
 
