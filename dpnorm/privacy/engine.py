@@ -72,7 +72,15 @@ from dpnorm.privacy.sampling import (
     announced_loader,
     poisson_loader,
 )
-from dpnorm.privacy.statement import FIXED, POISSON, PrivacyStatement, origin_of, statement_of
+from dpnorm.privacy.statement import (
+    AUGMENTATION,
+    DRAWS,
+    FIXED,
+    POISSON,
+    PrivacyStatement,
+    origin_of,
+    statement_of,
+)
 from dpnorm.privacy.statistics import StatisticsRelease
 
 Origin = Literal["public", "private", "random", "unknown"]
@@ -397,7 +405,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             sampling=self._sampling(),
             weights_origin=self._facts["weights_origin"],
             statistics_origin=self._facts["statistics_origin"],
-            draws=self._facts["draws"],
+            draws=DRAWS if self._facts["draws"] else AUGMENTATION,
             not_covered=not_covered,
         )
 

@@ -154,7 +154,7 @@ def statement_of(
     sampling: str = POISSON,
     weights_origin: str = "unknown",
     statistics_origin: str = "none",
-    draws: bool = True,
+    draws: str | None = DRAWS,
     not_covered: Sequence[str] = (),
 ) -> PrivacyStatement:
     """The statement of one run of a ledger.
@@ -171,7 +171,8 @@ def statement_of(
         sampling: how batches are drawn.
         weights_origin: "public", "private", "random" or "unknown".
         statistics_origin: the same, or "none" where no layer has any.
-        draws: whether the model draws random numbers in training; True where that is not known.
+        draws: what is to be said of other random numbers than noise and sampling, DRAWS or
+            AUGMENTATION; None where nobody can know them.
         not_covered: what else the account does not cover.
     """
     history = ledger.history(run)
@@ -207,7 +208,7 @@ def statement_of(
         total_epsilon=total,
         earlier_runs=earlier,
         sampling=sampling,
-        not_covered=(*NOT_COVERED, DRAWS if draws else AUGMENTATION, *doubtful, *not_covered),
+        not_covered=(*NOT_COVERED, *([draws] if draws else []), *doubtful, *not_covered),
     )
 
 

@@ -112,5 +112,5 @@ class ClippedSteps:
         if not isinstance(self._network, GradSampleModuleExpandedWeights):
             self._network.cleanup()
         for parameter in self._network.parameters():
-            for name in ("summed_grad", "grad_sample", "_norm_sample"):
+            for name in ("summed_grad", "grad_sample", "_norm_sample", "_forward_counter"):
                 parameter.__dict__.pop(name, None)

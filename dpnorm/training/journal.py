@@ -37,12 +37,12 @@ class Journal:
         """
         need = "without it nobody knows what was released after the checkpoint; begin a new run"
         try:
-            head, _, begun = path.read_bytes().partition(b"\n")
+            head, end, begun = path.read_bytes().partition(b"\n")
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot read {str(path)!r} ({reason}): {need}") from None
         found, _, base = head.decode("ascii", "replace").partition(" ")
-        if not base.isdecimal() or begun.strip(_BEGUN):
+        if not (end and base.isdecimal()) or begun.strip(_BEGUN):
             raise InputError(f"{str(path)!r} is damaged: {need}")
         if found != token:
             raise InputError(f"{str(path)!r} is of another training than the checkpoint: {need}")
@@ -76,6 +76,3 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)

@@ -122,12 +122,11 @@ class Loop:
         """A logical batch in parts that run at once, as views on the device."""
         if not len(y):
             return []
-        size, device = self.method.physical, self.team.device
-        if len(y) > size:  # parts of one size, and no lone record at the end
-            size = -(-len(y) // -(-len(y) // size))
+        device = self.team.device
+        parts = -(-len(y) // self.method.physical)  # of one size, within a record
         return [
             (augmented(part.to(device), self.settings.augment, self.settings.views), own.to(device))
-            for part, own in zip(x.split(size), y.split(size), strict=True)
+            for part, own in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
         ]
 
     def _seen(self) -> tuple[float, int]:

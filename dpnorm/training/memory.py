@@ -47,8 +47,8 @@ def records_that_fit(
 def bytes_kept(
     network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
 ) -> int:
-    """What a forward pass keeps for the backward pass, parameters apart."""
-    kept: dict[int, int] = {}
+    """What a forward pass keeps for the backward pass, and the batch; parameters apart."""
+    kept = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()}
     known = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def bytes_kept(
         torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
     ):
         loss(network(x), y)
-    return sum(kept.values()) + x.numel() * x.element_size()
+    return sum(kept.values())
 
 
 def memory_of(device: torch.device) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpnorm.privacy import seeded_generator
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.config import Settings, set_rate
 from dpnorm.training.memory import records_that_fit
+from dpnorm.training.public import PublicRecords
 from dpnorm.training.records import random_batch
 from dpnorm.training.team import Team
 
@@ -22,24 +24,36 @@ class PlainSteps:
         shape: of one record.
         settings: of the training.
         team: of the processes; each takes its part of every batch.
+        public: inputs of public records, for layers that take statistics of them.
     """
 
     journaled = False  # whether steps that are taken again must be accounted
 
     def __init__(
-        self, model: nn.Module, records: int, shape: tuple[int, ...], settings: Settings, team: Team
+        self,
+        model: nn.Module,
+        records: int,
+        shape: tuple[int, ...],
+        settings: Settings,
+        team: Team,
+        public: Tensor | None = None,
     ) -> None:
         self._network = ManyViews(model) if settings.views > 1 else model
         self._records, self._settings, self._team = records, settings, team
         self._loss = ViewsLoss()
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = settings.build_optimizer(model)
+        self._public = PublicRecords(model, public)
+        self._public.refresh()
         team.same([*model.parameters(), *model.buffers()])
         self.steps_an_epoch = len(self._batches(torch.Generator()))
         self.steps = settings.epochs * self.steps_an_epoch
         self.physical = settings.physical_batch_size or records_that_fit(
             self._network, self._loss, *random_batch(model, shape, settings, 2), mode=None
         )
+        if team.rank:  # dropout and augmentation of its own, by place in its part of the batch
+            own = seeded_generator(settings.seed, "model", rank=team.rank)
+            torch.manual_seed(own.initial_seed())
 
     def terms(self) -> dict[str, Any]:
         """What a training that goes on must have kept."""
@@ -69,6 +83,7 @@ class PlainSteps:
             for p in self._parameters:
                 p.grad = self._team.total(torch.zeros_like(p) if p.grad is None else p.grad)
         self.optimizer.step()
+        self._public.refresh()
         self._team.same(list(self._network.buffers()))
         return total
 

@@ -10,8 +10,6 @@ import torch
 from opacus.distributed import DifferentiallyPrivateDistributedDataParallel
 from torch import Tensor, nn
 
-from dpnorm.errors import InputError
-from dpnorm.norms import public_statistics, refresh_statistics
 from dpnorm.privacy import (
     Ledger,
     PoissonSampler,
@@ -27,11 +25,13 @@ from dpnorm.privacy import (
 )
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.judging import require_expanded_weights
+from dpnorm.privacy.statement import AUGMENTATION
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.clipped import ClippedSteps
 from dpnorm.training.config import Settings, set_rate
 from dpnorm.training.judge import judge
 from dpnorm.training.memory import records_that_fit
+from dpnorm.training.public import PublicRecords
 from dpnorm.training.records import random_batch
 from dpnorm.training.speed import fastest_mode
 from dpnorm.training.team import Team
@@ -56,6 +56,7 @@ class PrivateSteps:
         team: of the processes; each draws from its own part of the records.
         ledger: of earlier releases of the same records; this training is added to it.
         public: inputs of public records, for layers that take statistics of them.
+        in_memory: whether the records are tensors, which no random draw of their own changes.
         uncovered: what was computed from the private records without noise before.
         origins: of the initial weights and statistics.
         run: its name in the ledger, where a training goes on; default the first that is free.
@@ -72,6 +73,7 @@ class PrivateSteps:
         team: Team | None = None,
         ledger: Ledger | None = None,
         public: Tensor | None = None,
+        in_memory: bool = True,
         uncovered: Sequence[str] = (),
         origins: tuple[str, str] = ("unknown", "unknown"),
         run: str | None = None,
@@ -79,19 +81,21 @@ class PrivateSteps:
         team = Team() if team is None else team
         self._team, self._model, self._settings, self._privacy = team, model, settings, privacy
         self._records, self._uncovered, self._origins = records, uncovered, origins
+        self._in_memory = in_memory
         self.ledger = Ledger() if ledger is None else ledger
-        self._public = _public_inputs(model, public)
-        self._refresh()
-        self._rate = privacy.sampling_rate or settings.batch_size / records
-        self.steps_an_epoch = math.ceil(1 / self._rate)
+        self._public = PublicRecords(model, public)
+        self._public.refresh()
+        self.rate = privacy.sampling_rate or settings.batch_size / records
+        others = Ledger([event for event in self.ledger.events if event.run != run])
+        self.steps_an_epoch = math.ceil(1 / self.rate)
         self.steps = privacy.steps or settings.epochs * self.steps_an_epoch
         self.noise = privacy.noise_multiplier or noise_for(
             epsilon=privacy.epsilon or math.nan,
-            sampling_rate=self._rate,
+            sampling_rate=self.rate,
             steps=self.steps,
             delta=privacy.delta,
             accountant=privacy.accountant,
-            before=tuple(self.ledger.history()),
+            before=tuple(others.history()),
         )
         self.run = self.ledger.take_name(kind="training") if run is None else run
         self.journaled = privacy.seed is None
@@ -115,14 +119,14 @@ class PrivateSteps:
             expected=settings.batch_size,
             generator=self._noise,
             distributed=team.world > 1,
-            after_step=self._refresh,
+            after_step=self._public.refresh,
         )
 
     def terms(self) -> dict[str, Any]:
         """What a training that goes on must have kept."""
         return {
             "noise_multiplier": self.noise,
-            "sampling_rate": self._rate,
+            "sampling_rate": self.rate,
             "steps": self.steps,
             "physical_batch_size": self.physical,
             "grad_sample_mode": self.mode,
@@ -133,7 +137,7 @@ class PrivateSteps:
         drawn = iter(
             PoissonSampler(
                 self._records,
-                self._rate,
+                self.rate,
                 self.steps - start,
                 self._sampling,
                 rank=self._team.rank,
@@ -156,7 +160,7 @@ class PrivateSteps:
         """Adds steps to the account: before they are taken, or where they were lost."""
         if steps:
             releases = self._clipped.releases()
-            self.ledger.book(self.noise, self._rate, releases, run=self.run, steps=steps)
+            self.ledger.book(self.noise, self.rate, releases, run=self.run, steps=steps)
 
     def random_states(self) -> dict[str, Tensor]:
         """Of the generators; empty where they come from the operating system.
@@ -205,6 +209,7 @@ class PrivateSteps:
             isolation=self._report.summary(),
             weights_origin=weights,
             statistics_origin=origin_of(self._model, statistics),
+            draws=None if self.journaled and self._in_memory else AUGMENTATION,
             not_covered=self._uncovered,
         )
 
@@ -214,29 +219,31 @@ class PrivateSteps:
         def draw(records: int) -> tuple[Tensor, Tensor]:
             return random_batch(self._model, shape, self._settings, records)
 
-        if mode == "auto":
-            chosen = fastest_mode(
-                network,
-                self._report,
-                draw,
-                lambda name: (
-                    self._settings.physical_batch_size or self._fitting(network, shape, name)
-                ),
-                most=self._settings.batch_size,
-            )
-            mode = self._team.first_text(chosen)
-        x, _ = draw(EXAMPLE)
-        if mode == "ew":
-            require_expanded_weights(network, self._report, x)
-        else:
-            require_consistent(
-                network,
-                self._report.rows,
-                x,
-                exact=mode == "ghost",
-                force_functorch=mode == "functorch",
-            )
-        return mode
+        def require(mode: str) -> None:
+            x, _ = draw(EXAMPLE)
+            if mode == "ew":
+                require_expanded_weights(network, self._report, x)
+            else:
+                require_consistent(
+                    network,
+                    self._report.rows,
+                    x,
+                    exact=mode == "ghost",
+                    force_functorch=mode == "functorch",
+                )
+
+        if mode != "auto":
+            require(mode)
+            return mode
+        chosen = fastest_mode(
+            network,
+            self._report,
+            draw,
+            require,
+            lambda name: self._settings.physical_batch_size or self._fitting(network, shape, name),
+            most=self._settings.batch_size,
+        )
+        return self._team.first_text(chosen)
 
     def _fitting(self, network: nn.Module, shape: tuple[int, ...], mode: str) -> int:
         x, y = random_batch(self._model, shape, self._settings, EXAMPLE)
@@ -259,23 +266,7 @@ class PrivateSteps:
         self._drawn_state = self._sampling.get_state()
         self._after_draw: deque[Tensor] = deque()
 
-    def _refresh(self) -> None:
-        """Public statistics follow the weights."""
-        if self._public is not None:
-            refresh_statistics(self._model, self._public)
-
 
 @functools.cache  # trainings of one kind pass through the same numbers
 def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
     return epsilon_of(history, delta=delta, accountant=accountant)
-
-
-def _public_inputs(model: nn.Module, public: Tensor | None) -> Tensor | None:
-    if not public_statistics(model):
-        return None
-    if public is None or not len(public):
-        raise InputError(
-            "the model has layers that take statistics of public records, and the data set has no "
-            "public part: take another variant, or a data set with one"
-        )
-    return public.to(next(model.parameters()).device)

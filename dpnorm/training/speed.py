@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from dpnorm.detection import Report
 from dpnorm.errors import DpnormError, RefusedError
-from dpnorm.privacy.judging import require_expanded_weights
 from dpnorm.training.clipped import ClippedSteps
 
 MODES = ("hooks", "ew", "functorch", "ghost")
@@ -20,6 +19,7 @@ def fastest_mode(
     network: nn.Module,
     report: Report,
     draw: Callable[[int], tuple[Tensor, Tensor]],
+    require: Callable[[str], None],
     fitting: Callable[[str], int],
     *,
     most: int,
@@ -32,13 +32,15 @@ def fastest_mode(
         network: that was judged, in training mode; it is copied.
         report: of `check`.
         draw: gives so many random records with labels.
+        require: raises a DpnormError where a mode cannot express the model.
         fitting: how many records a mode can run at once.
         most: records at once that a batch can have.
     """
     times: dict[str, float] = {}
     for mode in MODES:
-        x, y = draw(min(most, fitting(mode)))
         try:
+            require(mode)
+            x, y = draw(min(most, fitting(mode)))
             times[mode] = _seconds(copy.deepcopy(network), report, mode, x, y) / len(x)
         except DpnormError:  # this mode cannot express the model, and says so: another one can
             continue
@@ -51,8 +53,6 @@ def fastest_mode(
 
 
 def _seconds(network: nn.Module, report: Report, mode: str, x: Tensor, y: Tensor) -> float:
-    if mode == "ew":
-        require_expanded_weights(network, report, x[:2])
     trainable = [p for p in network.parameters() if p.requires_grad]
     steps = ClippedSteps(
         network,

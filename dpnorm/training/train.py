@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from dpnorm.data import Dataset, Records
 from dpnorm.errors import DpnormError, InputError, unknown_name
+from dpnorm.norms import public_statistics
 from dpnorm.privacy import Ledger, PrivacyConfig, entropy_generator, seeded_generator
 from dpnorm.privacy.engine import ORIGINS
+from dpnorm.tensors import digest_of
+from dpnorm.training.checkpoint import read_checkpoint, settled
 from dpnorm.training.config import Settings, TrainConfig
 from dpnorm.training.loop import Loop, Progress, Steps
 from dpnorm.training.plain import PlainSteps
@@ -21,17 +24,12 @@ from dpnorm.training.predict import accuracy, predict
 from dpnorm.training.private import PrivateSteps
 from dpnorm.training.records import random_records
 from dpnorm.training.result import TrainedModel
-from dpnorm.training.resume import (
-    Keeper,
-    read_checkpoint,
-    resumed_ledger,
-    settled,
-    terms_of,
-)
+from dpnorm.training.resume import Keeper, resumed_ledger, terms_of
 from dpnorm.training.source import AnyRecords, Source
 from dpnorm.training.team import Team
 
 
+@torch.random.fork_rng()
 def train(
     model: nn.Module,
     data: Dataset | AnyRecords,
@@ -101,52 +99,56 @@ def train(
             raise unknown_name("origin", origin, ORIGINS)
     settings = (config or TrainConfig()).settings(len(Source(given.train)), private=private)
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"there is no folder {str(path.parent)!r} for the checkpoint: make it")
     saved = read_checkpoint(path) if path is not None and path.exists() else None
     if saved is not None:
-        settings = settled(settings, saved)
-        ledger = resumed_ledger(ledger, saved, str(path))
+        settings = settled(settings, saved, str(path))
+        if privacy is not None:
+            ledger = resumed_ledger(ledger, saved, str(path))
     trained = copy.deepcopy(model)
     source, shape, classes = _source(trained, given, settings, privacy)
     trained.train()
     team = Team.present(next(trained.parameters()).device)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        if saved is None and settings.zero_last_layer:
-            zero_last_layer(trained)
-        method: Steps
-        if privacy is None:
-            method = PlainSteps(trained, len(source), shape, settings, team)
-        else:
-            method = PrivateSteps(
-                trained,
-                len(source),
-                shape,
-                settings,
-                privacy,
-                team=team,
-                ledger=ledger,
-                public=given.public,
-                uncovered=given.uncovered,
-                origins=(weights_origin, statistics_origin),
-                run=None if saved is None else saved["run"],
-            )
-        about = {"records": len(source), "shape": list(shape), "classes": classes}
-        if path is not None:
-            about["fingerprint"] = _fingerprint(given.train)
-        keeper = Keeper(
-            path,
-            every=checkpoint_every,
-            terms=terms_of(settings, method.terms(), privacy, about, team.world),
-            should_stop=should_stop,
+    torch.manual_seed(settings.seed)
+    if saved is None and settings.zero_last_layer:
+        zero_last_layer(trained)
+    method: Steps
+    if privacy is None:
+        method = PlainSteps(trained, len(source), shape, settings, team, given.public)
+    else:
+        method = PrivateSteps(
+            trained,
+            len(source),
+            shape,
+            settings,
+            privacy,
+            team=team,
+            ledger=ledger,
+            public=given.public,
+            uncovered=given.uncovered,
+            origins=(weights_origin, statistics_origin),
+            run=None if saved is None else saved["run"] or None,
         )
-        tested = given.test
-        evaluate = None if tested is None else lambda: accuracy(trained, tested)
-        loop = Loop(trained, method, source, settings, team, evaluate)
-        try:
-            keeper.begin(loop) if saved is None else keeper.go_on(loop, saved)
-            loop.run(keeper, progress)
-        finally:
-            keeper.close()
+    about = {"records": len(source), "shape": list(shape), "classes": classes}
+    if path is not None:
+        about["fingerprint"] = _fingerprint(given.train)
+        if public_statistics(trained) and given.public is not None:
+            about["public"] = digest_of([], {"x": given.public})
+    keeper = Keeper(
+        path,
+        every=checkpoint_every,
+        terms=terms_of(settings, method.terms(), privacy, about, team.world),
+        should_stop=should_stop,
+    )
+    tested = given.test
+    evaluate = None if tested is None else lambda: accuracy(trained, tested)
+    loop = Loop(trained, method, source, settings, team, evaluate)
+    try:
+        keeper.begin(loop) if saved is None else keeper.go_on(loop, saved)
+        loop.run(keeper, progress)
+    finally:
+        keeper.close()
     trained.zero_grad(set_to_none=True)
     found = math.nan if evaluate is None else evaluate()
     return TrainedModel(trained.eval(), loop.rows(), found, method.statement())
@@ -191,6 +193,11 @@ def _source(
     else:
         generator = seeded_generator(privacy.seed, "workers")
     shape = Source(given.train).shape
+    if given.test is not None and (tested := Source(given.test, what="test").shape) != shape:
+        raise InputError(
+            f"the test records have the shape {tested}, the training records {shape}: they are to "
+            "be alike"
+        )
     outputs = _outputs(model, shape)
     classes = outputs if given.classes is None else given.classes
     if outputs < classes:
@@ -198,7 +205,13 @@ def _source(
             f"the model has {outputs} outputs, but {given.name} has {classes} classes: build it "
             f"with num_classes={classes}"
         )
-    source = Source(given.train, workers=settings.workers, classes=classes, generator=generator)
+    source = Source(
+        given.train,
+        workers=settings.workers,
+        classes=classes,
+        generator=generator,
+        secret=privacy is not None and privacy.seed is None,
+    )
     if settings.batch_size > len(source):
         raise InputError(
             f"batch_size is {settings.batch_size}, but {given.name} has {len(source)} training "
