@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_serializer, model_validator
 from dpnorm.config import Config, read_toml
 from dpnorm.data import OUTLIERS
 from dpnorm.errors import InputError, unknown_name
+from dpnorm.privacy import PrivacyConfig
 from dpnorm.training import TrainConfig
 from dpnorm.training.networks import VariantName
 
@@ -80,8 +81,9 @@ class Suite(Config):
     def training_for(self, epsilon: float, records: int) -> TrainConfig:
         """The training settings of an arm; what they leave open is chosen for so many records."""
         if not math.isfinite(epsilon):
-            return self.training.pinned(records, private=False)
-        return (self.private_training or self.training).pinned(records, private=True)
+            return self.training.pinned(records, None)
+        privacy = PrivacyConfig(epsilon=epsilon, **self.privacy.model_dump())
+        return (self.private_training or self.training).pinned(records, privacy)
 
     def to_dict(self) -> dict[str, Any]:
         """The suite with every default filled in, as JSON data."""

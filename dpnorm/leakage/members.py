@@ -173,7 +173,7 @@ def pool_config(
     Members are not evaluated along the way unless the config asks for it.
     """
     every = config.evaluate_every if "evaluate_every" in config.model_fields_set else 0
-    pinned = config.pinned(records // 2, private=privacy is not None)
+    pinned = config.pinned(records // 2, privacy)
     return pinned.model_copy(update={"evaluate_every": every})
 
 

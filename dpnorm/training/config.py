@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from dpnorm.config import Config
+from dpnorm.privacy import PrivacyConfig
 from dpnorm.training.defaults import recommended
 
 
@@ -75,14 +76,14 @@ class TrainConfig(_Common):
     momentum: float | None = Field(None, ge=0, lt=1)
     ema: float | None = Field(None, ge=0, lt=1)
 
-    def settings(self, records: int, *, private: bool) -> "Settings":
-        """The settings with what was left open chosen for so many records."""
+    def settings(self, records: int, privacy: PrivacyConfig | None) -> "Settings":
+        """The settings with what was left open chosen for so many records and this privacy."""
         given = {key: value for key, value in self.model_dump().items() if value is not None}
-        return Settings(**(recommended(records, private=private, optimizer=self.optimizer) | given))
+        return Settings(**(recommended(records, privacy, self.optimizer) | given))
 
-    def pinned(self, records: int, *, private: bool) -> "TrainConfig":
+    def pinned(self, records: int, privacy: PrivacyConfig | None) -> "TrainConfig":
         """A configuration that leaves nothing open, as it is for so many records."""
-        return TrainConfig(**self.settings(records, private=private).model_dump())
+        return TrainConfig(**self.settings(records, privacy).model_dump())
 
 
 class Settings(_Common):

@@ -2,28 +2,35 @@
 
 from typing import Any
 
+from dpnorm.privacy import PrivacyConfig
 
-def recommended(records: int, *, private: bool, optimizer: str) -> dict[str, Any]:
+LEAST_BATCH = 64
+SHARE = 16  # of the records, one part of so many is a private batch
+TIGHT = 2.0  # epsilon below which noise, and above which the number of steps, is what limits
+
+
+def recommended(records: int, privacy: PrivacyConfig | None, optimizer: str) -> dict[str, Any]:
     """Epochs, batch size, learning rate, momentum and decay of the average.
 
     Args:
         records: for training.
-        private: whether each step adds noise.
+        privacy: None for plain training.
         optimizer: "sgd" or "adamw".
     """
-    if not private:
-        rate = 0.1 if optimizer == "sgd" else 1e-3
+    if privacy is None:
         return {
             "epochs": 20,
             "batch_size": min(64, records),
-            "lr": rate,
+            "lr": 0.1 if optimizer == "sgd" else 1e-3,
             "momentum": 0.9,
             "ema": 0.0,
         }
+    rate = 1.0 if privacy.epsilon is not None and privacy.epsilon < TIGHT else 2.0
     return {
         "epochs": 15,
-        "batch_size": min(records, max(64, round(records / 16))),
-        "lr": 0.5 if optimizer == "sgd" else 2e-3,
+        "batch_size": min(records, max(LEAST_BATCH, round(records / SHARE))),
+        # gradients are as long as the clipping norm, which AdamW takes out again
+        "lr": rate / privacy.clip if optimizer == "sgd" else 5e-3,
         "momentum": 0.0,
         "ema": 0.9,
     }

@@ -77,7 +77,7 @@ class TrainingRecipe(Config):
 
     def pinned(self, records: int) -> Self:
         """The recipe with every setting filled in that is open, for so many training records."""
-        settings = self.training.pinned(records, private=self.privacy is not None)
+        settings = self.training.pinned(records, self.privacy)
         return self.model_copy(update={"training": settings})
 
     def flat(self) -> dict[str, Any]:

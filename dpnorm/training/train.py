@@ -93,11 +93,10 @@ def train(
     in `history` and the accuracy are computed on private or test records and are not covered.
     """
     given = _parts(data, test, public)
-    private = privacy is not None
     for origin in (weights_origin, statistics_origin):
         if origin not in ORIGINS:
             raise unknown_name("origin", origin, ORIGINS)
-    settings = (config or TrainConfig()).settings(len(Source(given.train)), private=private)
+    settings = (config or TrainConfig()).settings(len(Source(given.train)), privacy)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not path.parent.is_dir():
         raise InputError(f"there is no folder {str(path.parent)!r} for the checkpoint: make it")
