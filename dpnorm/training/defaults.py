@@ -6,7 +6,8 @@ from dpnorm.privacy import PrivacyConfig
 
 LEAST_BATCH = 64
 SHARE = 16  # of the records, one part of so many is a private batch
-TIGHT = 2.0  # epsilon below which noise, and above which the number of steps, is what limits
+RATES = (0.5, 4.0)  # between these the learning rate of SGD is epsilon, in clipping norms
+UNKNOWN = 3.0  # epsilon where only the noise was given
 
 
 def recommended(records: int, privacy: PrivacyConfig | None, optimizer: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def recommended(records: int, privacy: PrivacyConfig | None, optimizer: str) -> 
             "momentum": 0.9,
             "ema": 0.0,
         }
-    rate = 1.0 if privacy.epsilon is not None and privacy.epsilon < TIGHT else 2.0
+    rate = min(max(privacy.epsilon or UNKNOWN, RATES[0]), RATES[1])
     return {
         "epochs": 15,
         "batch_size": min(records, max(LEAST_BATCH, round(records / SHARE))),
