@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dpnorm.privacy import seeded_generator
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.config import Settings, set_rate
+from dpnorm.training.draws import set_torch_states, torch_states
 from dpnorm.training.memory import records_that_fit
 from dpnorm.training.public import PublicRecords
 from dpnorm.training.records import random_batch
@@ -89,11 +90,11 @@ class PlainSteps:
 
     def random_states(self) -> dict[str, Tensor]:
         """Of the generators that are not made anew by `positions`: torch's own."""
-        return {"model": self._team.gathered(torch.get_rng_state())}
+        return torch_states(self._team)
 
     def load_random_states(self, states: dict[str, Tensor]) -> None:
         """Puts back what `random_states` gave."""
-        torch.set_rng_state(states["model"][self._team.rank].clone())
+        set_torch_states(states, self._team)
 
     def finish(self) -> None:
         """There is nothing to take off the model."""

@@ -29,6 +29,7 @@ from dpnorm.privacy.statement import AUGMENTATION
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.clipped import ClippedSteps
 from dpnorm.training.config import Settings, set_rate
+from dpnorm.training.draws import set_torch_states, torch_states
 from dpnorm.training.judge import judge
 from dpnorm.training.memory import records_that_fit
 from dpnorm.training.public import PublicRecords
@@ -170,7 +171,7 @@ class PrivateSteps:
         if self.journaled:
             return {}
         return {
-            "model": self._team.gathered(torch.get_rng_state()),
+            **torch_states(self._team),
             "sampling": self._team.gathered(self._drawn_state),
             "noise": self._team.gathered(self._noise.get_state()),
         }
@@ -179,8 +180,8 @@ class PrivateSteps:
         """Puts back what `random_states` gave."""
         if self.journaled:
             return
-        own = {name: rows[self._team.rank].clone() for name, rows in states.items()}
-        torch.set_rng_state(own["model"])
+        set_torch_states(states, self._team)
+        own = {name: states[name][self._team.rank].clone() for name in ("sampling", "noise")}
         self._sampling.set_state(own["sampling"])
         self._noise.set_state(own["noise"])
         self._drawn_state = own["sampling"]

@@ -1,6 +1,5 @@
 """Records by position, in memory or loaded one by one."""
 
-import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -115,12 +114,6 @@ class Source:
         """Batches (x, y) of all records, one after the other."""
         starts = range(0, len(self), batch_size)
         return self.stream(range(s, min(s + batch_size, len(self))) for s in starts)
-
-    def with_generator(self, generator: torch.Generator) -> "Source":
-        """The same records, with random draws of their own."""
-        other = copy.copy(self)
-        other._generator = generator
-        return other
 
     def _collate(self, records: list[Any]) -> Any:
         """A batch, or what is wrong with it: an error in a worker would bring its traceback."""
