@@ -52,7 +52,7 @@ class Bound(Estimate):
                 f"  evidence:  {self.correct} of {self.guesses} guesses right, "
                 f"{self.canaries} canaries",
                 f"  ceiling:   {self.ceiling:.3f}, had all of these guesses been right",
-                f"  in advance: {self.fixed}",
+                f"  fixed:     {self.fixed}",
             ]
         )
 

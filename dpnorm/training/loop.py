@@ -86,6 +86,7 @@ class Loop:
         self.method.finish()
         if self.average is not None:
             self.average.apply()
+            self.method.public.refresh()
 
     def state(self) -> dict[str, Any]:
         """What is needed to go on; every process takes part, the first one's is whole."""
@@ -161,5 +162,6 @@ class Loop:
         assert self._evaluate is not None
         if self.average is None:
             return self._evaluate()
-        with self.average.applied():
+        with torch.random.fork_rng(), self.average.applied():  # looking changes no later draw
+            self.method.public.refresh()
             return self._evaluate()

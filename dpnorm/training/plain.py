@@ -44,8 +44,8 @@ class PlainSteps:
         self._loss = ViewsLoss()
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = settings.build_optimizer(model)
-        self._public = PublicRecords(model, public)
-        self._public.refresh()
+        self.public = PublicRecords(model, public)
+        self.public.refresh()
         team.same([*model.parameters(), *model.buffers()])
         self.steps_an_epoch = len(self._batches(torch.Generator()))
         self.steps = settings.epochs * self.steps_an_epoch
@@ -84,7 +84,7 @@ class PlainSteps:
             for p in self._parameters:
                 p.grad = self._team.total(torch.zeros_like(p) if p.grad is None else p.grad)
         self.optimizer.step()
-        self._public.refresh()
+        self.public.refresh()
         self._team.same(list(self._network.buffers()))
         return total
 

@@ -84,8 +84,8 @@ class PrivateSteps:
         self._records, self._uncovered, self._origins = records, uncovered, origins
         self._in_memory = in_memory
         self.ledger = Ledger() if ledger is None else ledger
-        self._public = PublicRecords(model, public)
-        self._public.refresh()
+        self.public = PublicRecords(model, public)
+        self.public.refresh()
         self.rate = privacy.sampling_rate or settings.batch_size / records
         others = Ledger([event for event in self.ledger.events if event.run != run])
         self.steps_an_epoch = math.ceil(1 / self.rate)
@@ -120,7 +120,7 @@ class PrivateSteps:
             expected=settings.batch_size,
             generator=self._noise,
             distributed=team.world > 1,
-            after_step=self._public.refresh,
+            after_step=self.public.refresh,
         )
 
     def terms(self) -> dict[str, Any]:

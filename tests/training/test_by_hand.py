@@ -11,6 +11,7 @@ from torch import nn
 
 from dpnorm.errors import InputError
 from dpnorm.norms import refresh_statistics
+from dpnorm.privacy import PrivacyConfig
 from dpnorm.training import accuracy, train
 from dpnorm.training.augment import augmented
 from tests.training.small import PLAIN, images, network, with_settings
@@ -180,6 +181,16 @@ def test_a_batch_is_cut_into_parts_of_one_size():
     config = with_settings(PLAIN, epochs=1, batch_size=10, physical_batch_size=3)
     train(model, images(10), config)
     assert Watched.sizes == [3, 3, 2, 2]
+
+
+@pytest.mark.parametrize("privacy", [None, PrivacyConfig(noise_multiplier=1.0, seed=0)])
+def test_averaged_weights_have_the_public_statistics_of_their_own(privacy):
+    public = images(10, seed=5).x
+    trained = train(network("public"), DATA, with_settings(PLAIN, ema=0.8), privacy, public=public)
+    own = copy.deepcopy(trained.model).train()
+    refresh_statistics(own, public)
+    for (name, buffer), refreshed in zip(trained.model.named_buffers(), own.buffers(), strict=True):
+        torch.testing.assert_close(buffer, refreshed, msg=name)
 
 
 def test_statistics_of_public_records_follow_the_weights():

@@ -1,5 +1,7 @@
 """From the mu of a Gaussian trade-off to epsilon."""
 
+import functools
+
 from dpnorm.errors import InputError
 
 
@@ -12,6 +14,7 @@ def require_positive(delta: float) -> None:
         )
 
 
+@functools.lru_cache(maxsize=4096)
 def epsilon_of_mu(mu: float, delta: float) -> float:
     """The epsilon that mu-Gaussian differential privacy is equivalent to at delta > 0.
 

@@ -36,8 +36,8 @@ def one_run_epsilon(
       standing:  rigorous: for any mechanism, if members were drawn by fair coins
       method:    one run (arXiv 2305.08846)
       evidence:  1439 of 1510 guesses right, 100000 canaries
-      ceiling:   6.020, had all of these guesses been right
-      in advance: the number of guesses, by the caller's word
+      ceiling:   3.913, had all of these guesses been right
+      fixed:     the number of guesses, by the caller's word
 
     Args:
         correct: v, the guesses that were right.
