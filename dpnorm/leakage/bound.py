@@ -51,7 +51,7 @@ class Bound(Estimate):
                 f"  method:    {self.method}",
                 f"  evidence:  {self.correct} of {self.guesses} guesses right, "
                 f"{self.canaries} canaries",
-                f"  ceiling:   {self.ceiling:.3f}, had all of these guesses been right",
+                f"  ceiling:   {self.ceiling:.3f}, the most that an audit of this size could show",
                 f"  fixed:     {self.fixed}",
             ]
         )

@@ -36,7 +36,7 @@ def one_run_epsilon(
       standing:  rigorous: for any mechanism, if members were drawn by fair coins
       method:    one run (arXiv 2305.08846)
       evidence:  1439 of 1510 guesses right, 100000 canaries
-      ceiling:   3.913, had all of these guesses been right
+      ceiling:   3.913, the most that an audit of this size could show
       fixed:     the number of guesses, by the caller's word
 
     Args:

@@ -25,7 +25,8 @@ def one_run_gaussian_epsilon(
     """The lower bound on epsilon from one run, if its trade-off curve is a Gaussian one.
 
     The setting is that of `one_run_epsilon`. The bound is the epsilon at delta of the largest mu
-    that `rejects` at 1 - confidence; it is tighter, as it uses the whole trade-off curve.
+    that is refuted at 1 - confidence (`rejects`). As it uses the whole trade-off curve, it is much
+    larger than `one_run_epsilon` wherever that is well above 0.
 
     **Guarantee.** If the mechanism is mu-Gaussian differentially private for adding or removing
     one canary, the bound exceeds the epsilon of that mu with probability at most 1 - confidence.
@@ -34,9 +35,10 @@ def one_run_gaussian_epsilon(
     `one_run_epsilon` is, and if r was not the same whatever the scores.
 
     Source: arXiv 2410.22235. The recursion was derived anew (see `rejects`). Verified by tests:
-    no exactly known probability of guessing, with independent and with fully dependent guesses, is
-    rejected; m = 1 gives the exact optimum; the recursion equals a linear program; on null scores
-    and on Gaussian scores of known mu the bound is too large at most as often as it may be.
+    no exactly known probability of guessing, with independent guesses and with guesses that hang on
+    one noisy sum, is rejected; m = 1 gives the exact optimum; a linear program gives the same;
+    on null scores and on Gaussian scores of known mu the bound exceeds the truth no more often than
+    it may.
 
     Args:
         correct: v, the guesses that were right.

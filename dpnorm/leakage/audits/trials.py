@@ -36,6 +36,9 @@ class Trials:
             of = require_count(trials, getattr(self, trials), 1)
             if count > of:
                 raise InputError(f"{positive} is {count}, {trials} is {of}: at most all of them")
+            # counts may come as NumPy integers, which are no JSON
+            object.__setattr__(self, positive, count)
+            object.__setattr__(self, trials, of)
 
     @property
     def count(self) -> int:
