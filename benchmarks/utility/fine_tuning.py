@@ -34,7 +34,13 @@ EPSILONS = (0.5, 1.0, 3.0)
 SEEDS = (0, 1, 2)
 TUNED_AT = 1.0
 GRID = (0.02, 0.1, 0.5, 2.0)
-SETTINGS: dict[str, Any] = {"epochs": 5, "batch_size": 256, "momentum": 0.0, "ema": 0.9}
+SETTINGS: dict[str, Any] = {
+    "epochs": 5,
+    "batch_size": 256,
+    "momentum": 0.0,
+    "ema": 0.9,
+    "physical_batch_size": 64,
+}
 PRETRAINING = {"epochs": 20, "lr": 0.05, "schedule": "cosine", "weight_decay": 5e-4}
 
 
