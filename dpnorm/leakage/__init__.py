@@ -23,6 +23,7 @@ from dpnorm.leakage.pool import Pool
 from dpnorm.leakage.ranking import Roc
 from dpnorm.leakage.registry import attack, attacks
 from dpnorm.leakage.scores import MembershipScores
+from dpnorm.leakage.summary import GroupSummary, LeakageSummary, Unresolved
 
 __all__ = [
     "draw_membership",
@@ -33,6 +34,9 @@ __all__ = [
     "attack",
     "attacks",
     "MembershipScores",
+    "LeakageSummary",
+    "GroupSummary",
+    "Unresolved",
     "Roc",
     "Estimate",
     "memorization",

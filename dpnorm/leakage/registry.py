@@ -40,7 +40,7 @@ def attack(pool: Pool, name: str, **options: object) -> MembershipScores:
 
     Args:
         pool: the models, seen through their eval-mode logits.
-        name: one of `attacks()`: "loss" or "lira".
+        name: one of `attacks()`: "bavaria", "calibrated", "lira", "loss" or "rmia".
         options: what the attack of that name takes.
 
     Raises:

@@ -1,6 +1,7 @@
-"""An attack's scores, and what they say: ROC curve, AUC and TPR at a low FPR."""
+"""An attack's scores, and what they say: ROC curve, AUC, advantage and TPR at a low FPR."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from dpnorm.errors import InputError
 from dpnorm.leakage.bootstrap import Weights, two_way
 from dpnorm.leakage.estimate import Estimate
+from dpnorm.leakage.operating_points import advantage, balanced_accuracy
 from dpnorm.leakage.ranking import Ranking, Roc
+from dpnorm.leakage.summarize import summarize
+from dpnorm.leakage.summary import LeakageSummary
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +87,25 @@ class MembershipScores:
         The Mann-Whitney statistic; the interval resamples models and records
         (`dpnorm.leakage.bootstrap`).
         """
+        return self._estimate(lambda curve: curve.area)
 
-        def area(models: Weights, records: Weights) -> float:
-            curve = self._ranking.curve(models, records)
-            return np.nan if curve is None else curve.area
+    @functools.cached_property
+    def balanced_accuracy(self) -> Estimate:
+        """(1 + advantage) / 2: the best share of right guesses if half of the targets are members.
 
-        return two_way(area, *self.scores.shape)
+        The threshold is the best one on these same targets, see `advantage`.
+        """
+        return self._estimate(balanced_accuracy)
+
+    @functools.cached_property
+    def advantage(self) -> Estimate:
+        """The largest TPR - FPR of any threshold, over all targets.
+
+        The threshold is chosen on the targets it is judged on, so the value is above 0 even for
+        scores that carry no signal (about 0.63 sqrt(2 / n) for n members and n non-members), and
+        so is its interval: read the AUC for "is there any leakage".
+        """
+        return self._estimate(advantage)
 
     def tpr_at_fpr(self, fpr: float) -> Estimate:
         """The largest share of members found by a threshold whose FPR is at most `fpr`.
@@ -109,12 +126,29 @@ class MembershipScores:
                 f"TPR at FPR {fpr:g} needs at least {int(np.ceil(1 / fpr))} non-members; there are "
                 f"{others}: ask for an FPR of at least {1 / others:.2g}, or train more models"
             )
+        return self._estimate(lambda curve: curve.tpr_at(fpr))
 
-        def rate(models: Weights, records: Weights) -> float:
+    def summary(self, labels: ArrayLike | None = None) -> LeakageSummary:
+        """All of it at once: over all targets, per class (given the labels), for outliers alone.
+
+        AUC, balanced accuracy, advantage and the TPR at 10%, 1% and 0.1% FPR, each with its
+        interval. An FPR below the resolution of a group, and a group without members or
+        non-members, are marked as such.
+
+        Args:
+            labels: int[N], such as `pool.labels`.
+
+        Raises:
+            InputError: the labels are not N integers from 0 on.
+        """
+        return summarize(self, labels)
+
+    def _estimate(self, statistic: Callable[[Roc], float]) -> Estimate:
+        def of_replicate(models: Weights, records: Weights) -> float:
             curve = self._ranking.curve(models, records)
-            return np.nan if curve is None else curve.tpr_at(fpr)
+            return np.nan if curve is None else statistic(curve)
 
-        return two_way(rate, *self.scores.shape)
+        return two_way(of_replicate, *self.scores.shape)
 
     @functools.cached_property
     def _ranking(self) -> Ranking:
