@@ -33,7 +33,7 @@ STATISTICS = 256  # public records that public-batch takes its statistics of
 EPSILONS = (0.5, 1.0, 3.0)
 SEEDS = (0, 1, 2)
 TUNED_AT = 1.0
-GRID = (0.1, 0.5, 2.0)
+GRID = (0.02, 0.1, 0.5)
 SETTINGS: dict[str, Any] = {
     "epochs": 5,
     "batch_size": 256,

@@ -44,7 +44,7 @@ STAGES: dict[str, list[dict[str, Any]]] = {
         {"epochs": 15, "batch_size": 128, "lr": 1.0},
     ],
     "last layer by epsilon": [
-        {"epochs": 15, "lr": lr, "zero_last_layer": False} for lr in (1.0, 2.0, 4.0)
+        {"epochs": 15, "lr": lr, "zero_last_layer": False} for lr in (1.0, 2.0)
     ],
 }
 EPSILONS = {"learning rate by epsilon": (8.0, 3.0, 1.0), "last layer by epsilon": (8.0, 3.0, 1.0)}
