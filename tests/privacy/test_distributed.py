@@ -1,15 +1,7 @@
 """Two processes train what one would, and add noise once."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 from scipy.stats import chi2
 
 from dpnorm.privacy.randomness import entropy_generator, seeded_generator
@@ -21,58 +13,17 @@ from tests.privacy.two_ranks import (
     NOISE,
     SCENARIOS,
     SPOILED,
-    WORLD,
     Scaled,
     Scenario,
     prepared,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.two_processes import WORLD, of, run_both
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What both processes came to: ({name: tensor}, facts) of each."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if sys.platform == "linux":
-        environment["GLOO_SOCKET_IFNAME"] = "lo"
-    processes = []
-    end = time.monotonic() + LIMIT
-    try:
-        for rank in range(WORLD):
-            with open(folder / f"log{rank}", "w") as log:
-                command = [sys.executable, "-m", "tests.privacy.two_ranks", str(rank), str(folder)]
-                processes.append(
-                    subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-                )
-        while time.monotonic() < end and not all(p.poll() == 0 for p in processes):
-            if any(p.poll() for p in processes):
-                time.sleep(2)  # the other one finds out by itself, and says what it was at
-                break
-            time.sleep(0.1)
-    finally:
-        codes = [p.poll() for p in processes]
-        for process in processes:
-            process.kill()
-            process.wait()
-    if codes != [0] * WORLD:
-        logs = [(folder / f"log{rank}").read_text() for rank in range(WORLD)]
-        pytest.fail(f"the processes ended with {codes} (None: killed)\n\n" + "\n\n".join(logs))
-    return [
-        (
-            load_file(folder / f"rank{rank}.safetensors"),
-            json.loads((folder / f"rank{rank}.json").read_text()),
-        )
-        for rank in range(WORLD)
-    ]
-
-
-def of(rank, name):
-    """The tensors of one scenario on one rank."""
-    tensors, _ = rank
-    found = {key.partition("/"): tensor for key, tensor in tensors.items()}
-    return {key: tensor for (scenario, _, key), tensor in found.items() if scenario == name}
+    return run_both("tests.privacy.two_ranks", tmp_path_factory.mktemp("ranks"), LIMIT)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -6,29 +6,23 @@ They meet in FOLDER/store and leave in FOLDER what they came to: rank<RANK>.safe
 all is done, rank<RANK>.json.
 """
 
-import faulthandler
-import json
 import sys
-import warnings
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from opacus.distributed import DifferentiallyPrivateDistributedDataParallel
 from opacus.utils.batch_memory_manager import BatchMemoryManager
-from safetensors.torch import save_file
 from torch import distributed, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 import dpnorm
 from dpnorm.errors import InputError
 from dpnorm.norms import PrivateBatchNorm1d, PrivateBatchNorm2d, PublicBatchNorm2d
+from tests.two_processes import WORLD, leave, meeting
 
-WORLD = 2
 LIMIT = 180  # seconds that a process may live, on a busy machine
-SILENCE = timedelta(seconds=30)  # that a process waits for the other one
 SEED = 4
 SPOILED = 23  # the record that may hold NaN, in the second shard
 NOISE = 2.0
@@ -348,19 +342,8 @@ def refusal() -> str:
     return ""
 
 
-def main(rank: int, folder: Path) -> None:
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", "Full backward hook is firing")
-    warnings.filterwarnings("ignore", "Secure RNG turned off")
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / 'store'}",
-        rank=rank,
-        world_size=WORLD,
-        timeout=SILENCE,
-    )
+def scenarios(rank: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What this process comes to: tensors and facts of each scenario."""
     tensors, facts = {}, {}
     for name, scenario in SCENARIOS.items():
         print(name, flush=True)
@@ -372,10 +355,13 @@ def main(rank: int, folder: Path) -> None:
     facts["coins"] = {"seed": coins(SEED), "entropy": coins(None)}
     facts["refusal"] = refusal()
     distributed.barrier()
-    distributed.destroy_process_group()
-    flat = {f"{a}/{b}": t.contiguous() for a, part in tensors.items() for b, t in part.items()}
-    save_file(flat, folder / f"rank{rank}.safetensors")
-    (folder / f"rank{rank}.json").write_text(json.dumps(facts))
+    return tensors, facts
+
+
+def main(rank: int, folder: Path) -> None:
+    with meeting(rank, folder, LIMIT):
+        tensors, facts = scenarios(rank, folder)
+    leave(rank, folder, tensors, facts)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,12 @@ They meet in FOLDER/store and leave in FOLDER what they came to: rank<RANK>.safe
 all is done, rank<RANK>.json.
 """
 
-import faulthandler
-import json
 import sys
-import warnings
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import distributed, nn
 
 from dpnorm.errors import DpnormError, StoppedError
@@ -25,10 +20,9 @@ from dpnorm.training import train
 from dpnorm.training.plain import PlainSteps
 from dpnorm.training.private import PrivateSteps
 from tests.training.small import PLAIN, images, network, stop_after, with_settings
+from tests.two_processes import leave, meeting
 
-WORLD = 2
 LIMIT = 120  # seconds that a process may live, on a busy machine
-SILENCE = timedelta(seconds=30)  # that a process waits for the other one
 NOISE = 2.0
 CLIP = 0.5
 QUIET = {"noise_multiplier": 1e-9, "sampling_rate": 1.0, "steps": 4, "clip": CLIP}
@@ -134,19 +128,8 @@ def refusal(path: Path) -> str:
     return ""
 
 
-def main(rank: int, folder: Path) -> None:
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", "Full backward hook is firing")
-    warnings.filterwarnings("ignore", "Secure RNG turned off")
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / 'store'}",
-        rank=rank,
-        world_size=WORLD,
-        timeout=SILENCE,
-    )
+def scenarios(rank: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What this process comes to: tensors and facts of each scenario."""
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     facts: dict[str, Any] = {}
 
@@ -181,10 +164,13 @@ def main(rank: int, folder: Path) -> None:
     train(nn.Sequential(Idle(), network()), DATA, config)
     tensors["draws"] = {"plain": torch.stack(Idle.drawn)}
     distributed.barrier()
-    distributed.destroy_process_group()
-    flat = {f"{a}/{b}": t.contiguous() for a, part in tensors.items() for b, t in part.items()}
-    save_file(flat, folder / f"rank{rank}.safetensors")
-    (folder / f"rank{rank}.json").write_text(json.dumps(facts))
+    return tensors, facts
+
+
+def main(rank: int, folder: Path) -> None:
+    with meeting(rank, folder, LIMIT):
+        tensors, facts = scenarios(rank, folder)
+    leave(rank, folder, tensors, facts)
 
 
 if __name__ == "__main__":
