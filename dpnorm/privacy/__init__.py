@@ -4,7 +4,7 @@ from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_spent, noise_for
 from dpnorm.privacy.admission import require_admitted
 from dpnorm.privacy.config import PrivacyConfig
 from dpnorm.privacy.consistency import require_consistent
-from dpnorm.privacy.draws import draws_at_random
+from dpnorm.privacy.draws import draws_at_random, draws_beside_torch
 from dpnorm.privacy.engine import PrivacyEngine
 from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
 from dpnorm.privacy.grad_sample import hooks_for
@@ -31,6 +31,7 @@ __all__ = [
     "Release",
     "StatisticsRelease",
     "draws_at_random",
+    "draws_beside_torch",
     "entropy_generator",
     "epsilon_spent",
     "group_epsilon",

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,18 +33,38 @@ def draws_at_random(model: nn.Module, inputs: Inputs) -> bool:
         model: as it is trained.
         inputs: a few records.
     """
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    return _draws(model, inputs, lambda: [*_states_of_torch(devices), *_other_states()])
+
+
+def draws_beside_torch(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a model draws by other generators than torch's own, which a training fills itself.
+
+    Args:
+        model: as it is trained.
+        inputs: a few records.
+    """
+    return _draws(model, inputs, _other_states)
+
+
+def _draws(model: nn.Module, inputs: Inputs, states: Callable[[], list[Any]]) -> bool:
+    """Whether a forward pass moves one of the states, or a module holds a generator."""
     if any(isinstance(v, _GENERATORS) for m in model.modules() for v in vars(m).values()):
         return True
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with preserved(model), torch.enable_grad():
-        before = _states(devices)
+        before = states()
         call(model, inputs)
-        return _states(devices) != before
+        return states() != before
 
 
-def _states(devices: list[int]) -> list[Any]:
-    """Where the generators are that nobody had to make, as something that == compares."""
-    of_torch = [torch.get_rng_state(), *[torch.cuda.get_rng_state(device) for device in devices]]
+def _states_of_torch(devices: list[int]) -> list[Any]:
+    """Where torch's generators are, as something that == compares."""
+    found = [torch.get_rng_state(), *[torch.cuda.get_rng_state(device) for device in devices]]
+    return [state.numpy().tobytes() for state in found]
+
+
+def _other_states() -> list[Any]:
+    """Where the generators of Python and NumPy are that nobody had to make."""
     with np.printoptions(threshold=sys.maxsize):  # every word of the state
         of_numpy = str(np.random.get_state(legacy=False))
-    return [*[state.numpy().tobytes() for state in of_torch], random.getstate(), of_numpy]
+    return [random.getstate(), of_numpy]

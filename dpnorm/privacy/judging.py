@@ -259,7 +259,8 @@ def require_expanded_weights(module: nn.Module, report: Report, inputs: Inputs) 
             ) from error
         finally:
             for parameter in module.parameters():
-                parameter.__dict__.pop("grad_sample", None)
+                for name in ("grad_sample", "_forward_counter"):
+                    parameter.__dict__.pop(name, None)
 
 
 def _not_finite(value: Any) -> int:

@@ -15,6 +15,7 @@ from dpnorm.privacy import (
     PoissonSampler,
     PrivacyConfig,
     PrivacyStatement,
+    draws_beside_torch,
     entropy_generator,
     noise_for,
     origin_of,
@@ -25,7 +26,7 @@ from dpnorm.privacy import (
 )
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.judging import require_expanded_weights
-from dpnorm.privacy.statement import AUGMENTATION
+from dpnorm.privacy.statement import AUGMENTATION, DRAWS
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.clipped import ClippedSteps
 from dpnorm.training.config import Settings, set_rate
@@ -105,6 +106,8 @@ class PrivateSteps:
             network = DifferentiallyPrivateDistributedDataParallel(network)
             team.same(list(model.buffers()))
         self._report = judge(network, shape, settings, allow=privacy.allow)
+        x, _ = random_batch(model, shape, settings, EXAMPLE)
+        self._draws_beside = draws_beside_torch(network, x)
         self.mode = self._mode(network, shape, settings.grad_sample_mode)
         self.physical = settings.physical_batch_size or self._fitting(network, shape, self.mode)
         self._draw_from(privacy.seed)
@@ -210,9 +213,15 @@ class PrivateSteps:
             isolation=self._report.summary(),
             weights_origin=weights,
             statistics_origin=origin_of(self._model, statistics),
-            draws=None if self.journaled and self._in_memory else AUGMENTATION,
+            draws=self._known_draws(),
             not_covered=self._uncovered,
         )
+
+    def _known_draws(self) -> str | None:
+        """What a statement says of other random numbers: torch's own come from where noise does."""
+        if self._draws_beside:
+            return DRAWS
+        return None if self.journaled and self._in_memory else AUGMENTATION
 
     def _mode(self, network: nn.Module, shape: tuple[int, ...], mode: str) -> str:
         """The mode of gradient sampling, tried out on random records."""
