@@ -4,10 +4,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
-SUITE := benchmarks/quick.toml
+SUITE := quick
 
-.PHONY: demo install test test-slow check format clean
+.PHONY: demo install test test-slow test-peers check format clean
 
 demo: $(STAMP)
 	$(BIN)/dpnorm bench run $(SUITE)
@@ -18,14 +19,24 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dpnorm needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[vision,mnist,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[vision,mnist,ray,mlflow,dev]'
 	@touch $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not peers" --durations=10
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow --durations=10
+
+# jax-privacy without JAX: its auditing module needs only what the requirements name
+$(PEERS)/.installed: tests/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement tests/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-deps jax-privacy==2.0.0
+	@touch $@
+
+test-peers: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python -m pytest tests/peers -m peers --durations=5
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ _PUBLIC = {
     "privatize_moments": "dpnorm.privacy",
     "DpnormError": "dpnorm.errors",
 }
-_PACKAGES = ("data", "models", "training", "leakage", "norms", "benchmark")
+_PACKAGES = ("data", "models", "training", "leakage", "norms", "benchmark", "explain")
 
 __all__ = [*_PUBLIC, *_PACKAGES, "__version__"]
 

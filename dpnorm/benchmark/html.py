@@ -1,58 +1,86 @@
-"""The report as one HTML file: styles and plots inside, no script, no request to any network."""
+"""The report as one HTML file: styles, script and plots inside, no request to any network."""
 
-import re
-from collections.abc import Iterable, Sequence
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 
 from dpnorm.benchmark.exports import json_text
-from dpnorm.benchmark.figure import INK, RULE, Look, look
-from dpnorm.benchmark.plots import Plot, plots
-from dpnorm.benchmark.results import BenchmarkResult, Row
-from dpnorm.benchmark.tables import (
-    Column,
-    Section,
-    columns,
-    epsilon_text,
-    one_line,
-    plus_minus,
-    reading,
-    refusals,
-    sections,
-    subtitle,
-    why_refused,
+from dpnorm.benchmark.plots import plots
+from dpnorm.benchmark.report_html import (
+    block,
+    details,
+    figure,
+    items,
+    listing_table,
+    pairs_table,
+    results_table,
+    scroll,
+    words,
 )
+from dpnorm.benchmark.report_listings import (
+    audits,
+    costs,
+    findings,
+    findings_of,
+    judged,
+    verdicts,
+)
+from dpnorm.benchmark.report_series import Arm, Plot, palette
+from dpnorm.benchmark.report_words import (
+    exceeded_lines,
+    gaps,
+    reading,
+    seeds_text,
+    statements,
+    subtitle,
+    void_lines,
+)
+from dpnorm.benchmark.results import BenchmarkResult, Row
+from dpnorm.benchmark.tables import Section, attack_label, attacks, plus_minus, sections
+from dpnorm.figures import Look
 
-MARKS = {"proven": "✓", "refuted": "✗", "unproven": "?"}
+PARTS = {
+    "accuracy": "Accuracy against epsilon",
+    "leakage": "Leakage against accuracy",
+    "roc": "ROC curves",
+    "memorization": "Memorization",
+    "norms": "Gradient norms",
+    "audits": "Audited bounds against claims",
+    "cost": "Cost",
+}
 
 
 def to_html(result: BenchmarkResult) -> str:
-    """Writes report.html: self-contained, for light and dark screens, phones and paper."""
-    looks = {row.variant: look(row.variant) for row in result.rows}
+    """Writes report.html: self-contained, for light and dark screens, phones and paper.
+
+    Its content security policy forbids every request and every script but its own. Without a
+    script all is there to read; with it, tables sort and filter.
+    """
+    looks = palette([row.variant for row in result.rows])
+    script = _resource("report.js")
+    parts = [part for part in _parts(result, looks) if part[2]]
     return Template(_resource("report.html")).substitute(
-        name=_words(result.name),
-        subtitle=_words(subtitle(result)),
+        name=words(result.name),
+        subtitle=words(subtitle(result)),
+        description=f"<p>{words(result.description)}</p>" if result.description else "",
         css=_css(looks.values()),
-        best="\n".join(_best(section) for section in sections(result)),
-        table=_table(result),
-        reading=_items(reading(result)),
-        refused=_list("Refused", refusals(result)),
-        plots=_plots(plots(result), looks.values()),
-        notes=_list("Notes", result.notes),
-        command=escape(result.command),
-        suite=escape(json_text(result.suite)),
-        versions=_plain_table((), [(name, text) for name, text in result.versions.items()]),
-        timings=_timings(result),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        contents="\n".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in parts),
+        alerts=_alerts(result),
+        parts="\n".join(
+            f'<section aria-labelledby="{key}">\n<h2 id="{key}">{title}</h2>\n{body}\n</section>'
+            for key, title, body in parts
+        ),
     )
 
 
 def _resource(name: str) -> str:
     return (files("dpnorm.benchmark") / name).read_text(encoding="utf-8")
-
-
-def _words(text: str) -> str:
-    return escape(one_line(text))
 
 
 def _css(looks: Iterable[Look]) -> str:
@@ -64,122 +92,103 @@ def _css(looks: Iterable[Look]) -> str:
     )
 
 
-def _themed(svg: str, looks: Iterable[Look]) -> str:
-    """Replaces a plot's fixed colours by those of the page."""
-    colours = {INK: "currentColor", RULE: "var(--rule)"}
-    colours |= {one.light: f"var(--{one.light[1:]})" for one in looks}
-    pattern = "|".join(re.escape(colour) for colour in colours)
-    return re.sub(rf"(?:{pattern})(?=[;\"])", lambda match: colours[match[0]], svg)
+def _alerts(result: BenchmarkResult) -> str:
+    alerts = (
+        ("An audited bound is above its claim", exceeded_lines(result)),
+        ("Void epsilons", void_lines(result)),
+    )
+    return "\n".join(
+        f'<aside class="alert" aria-label="{title}"><h2>{title}</h2>\n<ul>\n{items(lines)}\n</ul>'
+        "</aside>"
+        for title, lines in alerts
+        if lines
+    )
+
+
+def _parts(result: BenchmarkResult, looks: Mapping[str, Look]) -> Iterator[tuple[str, str, str]]:
+    """The parts of the page: key, title and content; an empty one is left out."""
+    yield "results", "Accuracy, privacy and leakage", _results(result, looks)
+    yield "verdicts", "Verdicts", _verdicts(result, looks)
+    drawn = tuple(plots(result).values())
+    tables = {
+        "audits": listing_table(rows, looks) if (rows := audits(result)).rows else "",
+        "cost": listing_table(rows, looks) if (rows := costs(result)).rows else "",
+    }
+    for key, title in PARTS.items():
+        figures = _figures([plot for plot in drawn if plot.part == key], looks.values())
+        table = tables.get(key, "")
+        yield key, title, "\n".join(filter(None, (figures, scroll(table, title) if table else "")))
+    told = [details(heading, block(text)) for heading, text in statements(result)]
+    yield "statements", "Privacy statements", "\n".join(told)
+    yield "notes", "Notes", f"<ul>\n{items(result.notes)}\n</ul>" if result.notes else ""
+    yield "again", "How to make it again", _again(result)
+
+
+def _results(result: BenchmarkResult, looks: Mapping[str, Look]) -> str:
+    cards = "\n".join(_best(section) for section in sections(result, by_seed=False))
+    table = scroll(results_table(result, looks), "Results")
+    return (
+        f'<div class="best">\n{cards}\n</div>\n{table}\n'
+        f'<ul class="legend">\n{items(reading(result))}\n</ul>'
+    )
 
 
 def _best(section: Section) -> str:
-    """A card: the arm of highest mean accuracy, and what leaks from it."""
-    measured = [(row.accuracy.value, row) for row in section.rows if row.accuracy is not None]
+    """A card: the arm of highest mean accuracy that is not void, and what leaks from it."""
+    groups: dict[str, list[Row]] = {}
+    for row in section.rows:
+        if row.accuracy is not None and not row.void:
+            groups.setdefault(row.variant, []).append(row)
+    arms = [Arm(name, section.target_epsilon, tuple(rows)) for name, rows in groups.items()]
+    measured = [(arm.over_seeds(lambda row: row.accuracy), arm) for arm in arms]
     if not measured:
         return ""
-    row = max(measured, key=lambda pair: pair[0])[1]
-    auc = f"<br>LiRA AUC {plus_minus(row.auc['lira'], 1, 3)}" if "lira" in row.auc else ""
+    accuracy, best = max(measured, key=lambda pair: pair[0].value if pair[0] else -math.inf)
+    attack = next(iter(attacks(best.rows)), "")
+    auc = best.over_seeds(lambda row: row.auc.get(attack))
+    leak = "" if auc is None else f"<br>{words(attack_label(attack))} AUC {plus_minus(auc, 1, 3)}"
     return (
         f'<div class="card"><div class="arm">{escape(section.arm)}<br>{escape(section.subject)}'
-        f'</div><div class="figure">{plus_minus(row.accuracy)}<small> %</small></div>'
-        f'<div class="who">highest mean accuracy: <b>{_words(row.variant)}</b>{auc}</div></div>'
+        f'</div><div class="figure">{plus_minus(accuracy)}<small> %</small></div>'
+        f'<div class="who">highest mean accuracy: <b>{words(best.variant)}</b>{leak}</div></div>'
     )
 
 
-def _table(result: BenchmarkResult) -> str:
-    shown = columns(result)
-    head = "".join(
-        f'<th scope="col"{_class(column)}>{escape(column.heading)}</th>' for column in shown
-    )
-    bodies = "\n".join(
-        f'<tbody>\n<tr class="section"><th colspan="{len(shown)}" scope="rowgroup">'
-        f"<span>{escape(section.arm)} · {escape(section.subject)}</span></th></tr>\n"
-        + "\n".join(_row(row, shown) for row in section.rows)
-        + "\n</tbody>"
-        for section in sections(result)
-    )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n{bodies}\n</table>"
-
-
-def _class(column: Column) -> str:
-    if column.key == "variant":
-        return ' class="sticky"'
-    return ' class="words"' if column.key == "verdict" else ""
-
-
-def _row(row: Row, shown: Sequence[Column]) -> str:
-    swatch = (
-        f'<span class="swatch" style="background: var(--{look(row.variant).light[1:]})"></span>'
-    )
-    verdict = escape(row.verdict if row.verdict in MARKS else "unproven")
-    cells = []
-    for i, column in enumerate(shown):
-        text = escape(column.text(row))
-        if column.key == "variant":
-            cells.append(f'<th scope="row" class="sticky">{swatch}{text}</th>')
-        elif column.key == "verdict":
-            mark = MARKS.get(row.verdict, "?")
-            cells.append(
-                f'<td class="words"><span class="badge {verdict}">{mark} {text}</span></td>'
-            )
-        elif column.key == "accuracy" and row.status == "refused":
-            cells.append(f'<td><span class="badge refused">{text}</span></td>')
-        elif row.status == "refused" and i and shown[i - 1].key == "epsilon":
-            cells.append(
-                f'<td class="why" colspan="{len(shown) - i}">{escape(why_refused(row))}</td>'
-            )
-            break
-        else:
-            cells.append(f"<td>{_ranged(text)}</td>")
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _ranged(text: str) -> str:
-    value, sign, rest = text.partition(" [") if " [" in text else text.partition(" ± ")
-    return f'{value}<span class="range">{sign}{rest}</span>' if sign else text
-
-
-def _plain_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{_words(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{_words(first)}</th>'
-        + "".join(f"<td>{_words(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in rows
-    )
-    return (
-        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
-    )
-
-
-def _plots(drawn: dict[str, Plot], looks: Iterable[Look]) -> str:
-    looks = tuple(looks)
-    figures = "\n".join(
-        f'<figure class="card" id="plot-{key}"><figcaption>{escape(plot.title)}</figcaption>\n'
-        + _themed(plot.svg, looks).replace(
-            "<svg ", f'<svg role="img" aria-label="{escape(plot.alt)}" ', 1
-        )
-        + f'\n<details><summary>This plot in words and numbers</summary><p class="alt">'
-        f'{escape(plot.alt)}</p><div class="scroll">{_plain_table(plot.header, plot.data)}</div>'
-        "</details></figure>"
-        for key, plot in drawn.items()
-    )
-    return f'<h2>Plots</h2>\n<div class="plots">\n{figures}\n</div>' if drawn else ""
-
-
-def _items(lines: Iterable[str]) -> str:
-    return "\n".join(f"<li>{_words(line)}</li>" for line in lines)
-
-
-def _list(title: str, lines: Sequence[str]) -> str:
-    return f"<h2>{title}</h2>\n<ul>\n{_items(lines)}\n</ul>" if lines else ""
-
-
-def _timings(result: BenchmarkResult) -> str:
-    rows = [
-        (t.variant, epsilon_text(t.target_epsilon, None), f"{t.training:.1f}", f"{t.attacks:.1f}")
-        for t in result.timings
+def _verdicts(result: BenchmarkResult, looks: Mapping[str, Look]) -> str:
+    if not result.rows:
+        return ""
+    parts = [scroll(listing_table(verdicts(result), looks), "Verdicts")]
+    for rows in judged(result):
+        count = len(findings_of(rows))
+        if count:
+            name = f"{rows[0].variant}, {rows[0].model} on {rows[0].dataset}"
+            summary = f"{count} finding{'s' * (count > 1)} in {name}"
+            parts.append(details(summary, scroll(listing_table(findings(rows)), summary)))
+    for title, lines in gaps(result).items():
+        parts.append(f"<h3>{title}</h3>\n<ul>\n{items(lines)}\n</ul>")
+    parts += [
+        details(f"What {row.variant} said when it {_ENDED[row.status]}", block(row.reason))
+        for row in result.rows
+        if row.status in _ENDED and "\n" in row.reason
     ]
-    table = _plain_table(("variant", "target ε", "training (s)", "attacks (s)"), rows)
-    title = "<h2>Time, in seconds of one core</h2>"
-    return f'{title}\n<div class="card scroll">{table}</div>' if rows else ""
+    return "\n".join(parts)
+
+
+_ENDED = {"failed": "failed", "incomplete": "was left incomplete"}
+
+
+def _figures(drawn: Sequence[Plot], looks: Iterable[Look]) -> str:
+    looks = tuple(looks)
+    figures = "\n".join(figure(plot, looks) for plot in drawn)
+    return f'<div class="plots">\n{figures}\n</div>' if drawn else ""
+
+
+def _again(result: BenchmarkResult) -> str:
+    facts = {"seeds": seeds_text(result), "machine": result.machine, **result.versions}
+    known = [(name, text) for name, text in facts.items() if text]
+    return (
+        f'<div class="card">{block(result.command)}</div>\n<div class="pair">\n<div>\n'
+        f'<h3>Configuration, as it was run</h3>\n<div class="card">{block(json_text(result.suite))}'
+        "</div>\n</div>\n<div>\n<h3>Versions, seeds and machine</h3>\n"
+        f'<div class="card scroll">{pairs_table(known)}</div>\n</div>\n</div>'
+    )

@@ -1,46 +1,61 @@
 """The report as Markdown, for a pull request or a chat."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dpnorm.benchmark.exports import json_text
-from dpnorm.benchmark.results import BenchmarkResult
-from dpnorm.benchmark.tables import (
-    columns,
-    epsilon_text,
-    one_line,
+from dpnorm.benchmark.report_listings import Listing, audits, costs, verdicts
+from dpnorm.benchmark.report_words import (
+    exceeded_lines,
+    gaps,
     reading,
-    refusals,
-    sections,
+    seeds_text,
+    statements,
     subtitle,
+    void_lines,
 )
+from dpnorm.benchmark.results import BenchmarkResult
+from dpnorm.benchmark.tables import columns, sections
+from dpnorm.text import one_line
 
 
 def to_markdown(result: BenchmarkResult) -> str:
-    """Writes report.md: a table for each dataset, model and epsilon, and how to read them."""
+    """Writes report.md: a table for each dataset, model, epsilon and seed, and how to read them."""
     shown = columns(result)
-    parts = [f"# {_words(result.name)}", _words(subtitle(result)), "## Results"]
+    parts = [f"# {_words(result.name)}", _words(result.description), _words(subtitle(result))]
+    parts += _lists({"An audited bound is above its claim": exceeded_lines(result)})
+    parts += _lists({"Void epsilons": void_lines(result)})
+    parts.append("## Results")
     for section in sections(result):
         parts += [
             f"### {_words(f'{section.subject}: {section.arm}')}",
             _table([c.title for c in shown], [[c.text(r) for c in shown] for r in section.rows]),
         ]
     parts.append(_items(reading(result)))
-    for title, lines in (("Refused", refusals(result)), ("Notes", result.notes)):
-        if lines:
-            parts += [f"## {title}", _items(lines)]
+    for title, listing in (
+        ("Verdicts", verdicts(result)),
+        ("Audited bounds against claims", audits(result)),
+    ):
+        parts += _listing(title, listing)
+    parts += _lists({**gaps(result), "Notes": result.notes})
+    told = [f"#### {_words(name)}\n\n{_fenced(text, 'text')}" for name, text in statements(result)]
+    parts += ["## Privacy statements", *told] if told else []
     parts += ["## How to make it again", _fenced(result.command, "sh")]
     parts += ["## Configuration", _fenced(json_text(result.suite), "json")]
-    parts += ["## Versions", _items(f"{name} {text}" for name, text in result.versions.items())]
-    if result.timings:
-        rows = [
-            [t.dataset, t.model, t.variant, epsilon_text(t.target_epsilon, None)]
-            + [f"{seconds:.1f}" for seconds in (t.training, t.attacks)]
-            for t in result.timings
-        ]
-        header = ("dataset", "model", "variant", "target ε", "training (s)", "attacks (s)")
-        parts += ["## Time, in seconds of one core", _table(header, rows)]
-    return "\n\n".join(parts) + "\n"
+    facts = {**result.versions, "seeds": seeds_text(result), "machine": result.machine}
+    parts += ["## Versions, seeds and machine"]
+    parts.append(_items(f"{name} {text}" for name, text in facts.items() if text))
+    parts += _listing("Cost", costs(result))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _lists(lists: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"## {title}\n\n{_items(lines)}" for title, lines in lists.items() if lines]
+
+
+def _listing(title: str, listing: Listing) -> list[str]:
+    rows = [[cell.text for cell in row] for row in listing.rows]
+    return [f"## {title}", _table(listing.header, rows)] if rows else []
 
 
 def _words(text: str) -> str:

@@ -5,23 +5,16 @@ here, so a number reads the same wherever it stands.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dpnorm.benchmark.results import BenchmarkResult, Row
 from dpnorm.leakage.estimate import Estimate
+from dpnorm.text import one_line
 
 DASH = "—"
+VOID = "void"  # in the place of an epsilon that does not hold
 ATTACKS = {"lira": "LiRA", "loss": "loss"}  # the first that a run has leads its tables
-
-
-def one_line(text: str) -> str:
-    r"""Writes control characters as escapes, so that a name cannot break a line or a terminal.
-
-    >>> one_line("a\nb")
-    'a\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def epsilon_text(value: float | None, digits: int | None = 2) -> str:
@@ -76,14 +69,26 @@ def bracketed(estimate: Estimate | None, scale: float = 100, digits: int = 1) ->
     return f"{scale * estimate.value:.{digits}f} [{low}, {high}]"
 
 
+Value = float | str | None
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column: a heading in two lines, the text of a row's cell and a brief one (80 columns)."""
+    """One column of results.
+
+    Attributes:
+        key: its name.
+        heading: in up to two lines.
+        text: of a row's cell.
+        brief: the same where a line has 80 columns.
+        value: by which rows are sorted; None where there is none.
+    """
 
     key: str
     heading: str
     text: Callable[[Row], str]
     brief: Callable[[Row], str]
+    value: Callable[[Row], Value]
 
     @property
     def title(self) -> str:
@@ -92,82 +97,155 @@ class Column:
 
 
 def _column(
-    key: str, heading: str, text: Callable[[Row], str], brief: Callable[[Row], str] | None = None
+    key: str, heading: str, text: Callable[[Row], str], value: Callable[[Row], Value] | None = None
 ) -> Column:
-    return Column(key, heading, text, brief or text)
+    return Column(key, heading, text, text, value or text)
 
 
-def _accuracy(row: Row) -> str:
-    return "refused" if row.status == "refused" else plus_minus(row.accuracy)
+def _estimates(
+    key: str,
+    heading: str,
+    of: Callable[[Row], Estimate | None],
+    scale: float = 100,
+    digits: int = 1,
+) -> Column:
+    def value(row: Row) -> float | None:
+        estimate = of(row)
+        return None if estimate is None else estimate.value
 
-
-def _epsilon(row: Row) -> str:
-    return DASH if row.status == "refused" else epsilon_text(row.epsilon)
-
-
-def _attack_columns(attack: str) -> tuple[Column, ...]:
-    label = ATTACKS.get(attack, one_line(attack))
-    return (
-        _column(
-            f"{attack}_auc",
-            f"{label}\nAUC",
-            lambda row: bracketed(row.auc.get(attack), 1, 3),
-            lambda row: plus_minus(row.auc.get(attack), 1, 3),
-        ),
-        _column(
-            f"{attack}_tpr",
-            f"{label} TPR %\nat 1% FPR",
-            lambda row: bracketed(row.tpr.get(attack)),
-            lambda row: plus_minus(row.tpr.get(attack)),
-        ),
+    return Column(
+        key,
+        heading,
+        lambda row: bracketed(of(row), scale, digits),
+        lambda row: plus_minus(of(row), scale, digits),
+        value,
     )
+
+
+def is_trained(row: Row) -> bool:
+    """Whether the row has numbers; any other has a status and a reason."""
+    return row.status == "trained"
+
+
+def claimed_text(row: Row) -> str:
+    """The epsilon that a row may claim, or that it is void.
+
+    >>> claimed_text(Row("d", "m", "batch", 8.0, "refuted", "trained", void=True, epsilon=7.98))
+    'void'
+    """
+    if row.void:
+        return VOID
+    return epsilon_text(row.epsilon) if is_trained(row) else DASH
+
+
+def attack_label(attack: str) -> str:
+    """How an attack is written."""
+    return ATTACKS.get(attack, one_line(attack))
 
 
 def attacks(rows: Iterable[Row]) -> tuple[str, ...]:
     """The attacks that any row has: LiRA and the loss attack first, others by name."""
-    found = {attack for row in rows for attack in (*row.auc, *row.tpr)}
+    found = {attack for row in rows for attack in (*row.auc, *row.tpr, *row.outlier_auc)}
     return (*(a for a in ATTACKS if a in found), *sorted(found - set(ATTACKS)))
 
 
-def columns(result: BenchmarkResult) -> tuple[Column, ...]:
-    """All columns of the run's table, in reading order."""
-    lead, *others = [_attack_columns(attack) for attack in attacks(result.rows)] or [()]
+def _attack_columns(attack: str) -> tuple[Column, Column]:
+    label = attack_label(attack)
     return (
-        _column("variant", "variant", lambda row: one_line(row.variant)),
-        _column("verdict", "check", lambda row: one_line(row.verdict)),
-        _column("accuracy", "accuracy\n%", _accuracy),
-        _column("epsilon", "ε\nspent", _epsilon),
-        *lead,
-        _column(
-            "memorized",
-            "memorized\n%",
-            lambda row: bracketed(row.memorized),
-            lambda row: plus_minus(row.memorized),
-        ),
-        *(column for pair in others for column in pair),
-        _column("delta", "δ", lambda row: number_text(row.delta)),
-        _column("noise_multiplier", "noise\nmultiplier", lambda r: number_text(r.noise_multiplier)),
-        _column("members", "models", lambda row: str(row.members) if row.members else DASH),
+        _estimates(f"{attack}_auc", f"{label}\nAUC", lambda row: row.auc.get(attack), 1, 3),
+        _estimates(f"{attack}_tpr", f"{label} TPR %\nat 1% FPR", lambda row: row.tpr.get(attack)),
     )
+
+
+def _outlier_columns(rows: Sequence[Row]) -> Iterator[Column]:
+    for attack in attacks(rows):
+        if any(attack in row.outlier_auc for row in rows):
+
+            def of(row: Row, attack: str = attack) -> Estimate | None:
+                return row.outlier_auc.get(attack)
+
+            heading = f"{attack_label(attack)} AUC\noutliers"
+            yield _estimates(f"{attack}_outlier_auc", heading, of, 1, 3)
+
+
+def columns(result: BenchmarkResult) -> tuple[Column, ...]:
+    """The columns of a section, in reading order."""
+    pairs: list[tuple[Column, ...]] = [_attack_columns(name) for name in attacks(result.rows)]
+    lead, *others = pairs or [()]
+    accuracy = _estimates("accuracy", "accuracy\n%", lambda row: row.accuracy)
+
+    def accuracy_text(row: Row) -> str:
+        return accuracy.brief(row) if is_trained(row) else row.status
+
+    return (
+        _VARIANT,
+        _column("verdict", "check", lambda row: one_line(row.verdict)),
+        _column("accuracy", accuracy.heading, accuracy_text, accuracy.value),
+        _column("epsilon", "ε\nspent", claimed_text, lambda row: None if row.void else row.epsilon),
+        *lead,
+        _estimates("memorized", "memorized\n%", lambda row: row.memorized),
+        *_outlier_columns(result.rows),
+        *(column for pair in others for column in pair),
+        _column("delta", "δ", lambda row: number_text(row.delta), lambda row: row.delta),
+        _column(
+            "noise_multiplier",
+            "noise\nmultiplier",
+            lambda row: number_text(row.noise_multiplier),
+            lambda row: row.noise_multiplier,
+        ),
+        _column(
+            "members",
+            "models",
+            lambda row: str(row.members) if row.members else DASH,
+            lambda row: row.members or None,
+        ),
+    )
+
+
+_VARIANT = _column("variant", "variant", lambda row: one_line(row.variant))
+_TARGET = _column(
+    "target_epsilon",
+    "target\nε",
+    lambda row: epsilon_text(row.target_epsilon, None),
+    lambda row: row.target_epsilon,
+)
+
+
+def flat_columns(result: BenchmarkResult) -> tuple[Column, ...]:
+    """The columns of one table for all rows: those of a section, and what tells sections apart."""
+    return (_VARIANT, *apart(result.rows), _TARGET, *columns(result)[1:])
+
+
+def apart(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """Of dataset, model and seed those in which the rows differ."""
+    rows = tuple(rows)
+    ways = (
+        _column("dataset", "dataset", lambda row: one_line(row.dataset)),
+        _column("model", "model", lambda row: one_line(row.model)),
+        _column("seed", "seed", lambda row: str(row.seed), lambda row: row.seed),
+    )
+    return tuple(way for way in ways if len({getattr(row, way.key) for row in rows}) > 1)
 
 
 @dataclass(frozen=True)
 class Section:
-    """The rows to compare with each other: one dataset, model and target epsilon."""
+    """The rows to compare with each other: one dataset, model, target epsilon and seed."""
 
     dataset: str
     model: str
     target_epsilon: float
     rows: tuple[Row, ...]
+    seed: int | None = None  # where the run has several
 
     @property
     def arm(self) -> str:
         """What kind of training the section holds."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
         if math.isinf(self.target_epsilon):
-            return "plain training, ε = ∞"
+            return f"plain training, ε = ∞{seed}"
         deltas = sorted({row.delta for row in self.rows if row.delta is not None})
         delta = f", δ = {' or '.join(number_text(d) for d in deltas)}" if deltas else ""
-        return f"DP-SGD, ε = {epsilon_text(self.target_epsilon, None)}{delta}"
+        return f"DP-SGD, target ε = {epsilon_text(self.target_epsilon, None)}{delta}{seed}"
 
     @property
     def subject(self) -> str:
@@ -175,58 +253,15 @@ class Section:
         return f"{one_line(self.model)} on {one_line(self.dataset)}"
 
 
-def sections(result: BenchmarkResult) -> tuple[Section, ...]:
-    """Groups the rows by dataset and model as they came, and by epsilon from infinity down."""
+def sections(result: BenchmarkResult, *, by_seed: bool = True) -> tuple[Section, ...]:
+    """Groups the rows by dataset and model as they came, by epsilon from infinity down, by seed."""
     subjects = list(dict.fromkeys((row.dataset, row.model) for row in result.rows))
-    groups: dict[tuple[str, str, float], list[Row]] = {}
+    split = by_seed and len({row.seed for row in result.rows}) > 1
+    groups: dict[tuple[int, float, int], list[Row]] = {}
     for row in result.rows:
-        groups.setdefault((row.dataset, row.model, row.target_epsilon), []).append(row)
-    order = sorted(groups, key=lambda key: (subjects.index(key[:2]), -key[2]))
-    return tuple(Section(*key, tuple(groups[key])) for key in order)
-
-
-def why_refused(row: Row) -> str:
-    """The reason of one refused row, with its witness."""
-    witness = "" if row.witness is None else f", witness {number_text(row.witness)}"
-    reason = one_line(row.reason) or "it is not proven to keep each record's contribution its own"
-    return f"Check says {one_line(row.verdict)}{witness}: {reason}"
-
-
-def refusals(result: BenchmarkResult) -> tuple[str, ...]:
-    """A sentence for each refused variant, its epsilons taken together."""
-    merged: dict[tuple[str, str, str, str], list[str]] = {}
-    for section in sections(result):
-        for row in section.rows:
-            if row.status == "refused":
-                key = (row.dataset, row.model, row.variant, why_refused(row))
-                merged.setdefault(key, []).append(epsilon_text(row.target_epsilon, None))
-    several = len({(row.dataset, row.model) for row in result.rows}) > 1
+        subject = subjects.index((row.dataset, row.model))
+        groups.setdefault((subject, -row.target_epsilon, row.seed if split else 0), []).append(row)
     return tuple(
-        f"{one_line(variant)}{f' ({one_line(model)} on {one_line(dataset)})' if several else ''} "
-        f"is refused at ε = {' and '.join(epsilons)}. {why}"
-        for (dataset, model, variant, why), epsilons in merged.items()
-    )
-
-
-def reading(result: BenchmarkResult) -> tuple[str, ...]:
-    """What each column means, in plain words."""
-    estimates = [row.accuracy for row in result.rows if row.accuracy is not None]
-    confidence = f"{estimates[0].confidence:.0%}" if estimates else "95%"
-    return (
-        f"Intervals are at {confidence}; ± is the longer side of one.",
-        "An AUC of 0.5, and a TPR of 1% at 1% FPR, is what guessing reaches.",
-        "Memorized: the share of outliers that the models get right only when trained on them.",
-    )
-
-
-def subtitle(result: BenchmarkResult) -> str:
-    """What was run, in one line."""
-    subjects = list(dict.fromkeys(section.subject for section in sections(result)))
-    trained = [row for row in result.rows if row.status == "trained"]
-    refused = len(result.rows) - len(trained)
-    counts = sorted({row.members for row in trained if row.members})
-    models = f", {' or '.join(map(str, counts))} models each" if counts else ""
-    return (
-        f"{' and '.join(subjects)} · {len(trained)} arms trained{models}"
-        f"{f', {refused} refused' if refused else ''}"
+        Section(*subjects[subject], -negated, tuple(rows), seed if split else None)
+        for (subject, negated, seed), rows in sorted(groups.items(), key=lambda item: item[0])
     )

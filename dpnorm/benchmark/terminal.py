@@ -9,32 +9,42 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dpnorm.benchmark.results import BenchmarkResult
-from dpnorm.benchmark.tables import (
-    DASH,
-    Column,
-    Section,
-    attacks,
-    columns,
-    one_line,
+from dpnorm.benchmark.report_words import (
+    NOT_TRAINED,
+    exceeded_lines,
+    gaps,
     reading,
-    refusals,
-    sections,
     subtitle,
+    void_lines,
 )
+from dpnorm.benchmark.results import BenchmarkResult
+from dpnorm.benchmark.tables import DASH, VOID, Column, Section, attacks, columns, sections
+from dpnorm.text import one_line
 
-STYLES = {"proven": "green", "refuted": "red", "unproven": "yellow", "refused": "red", DASH: "dim"}
+STYLES = {"proven": "green", "refuted": "red", "unproven": "yellow", VOID: "bold red", DASH: "dim"}
+STYLES |= dict.fromkeys(NOT_TRAINED, "red")
+NAME = 10  # columns to which the variants may be folded where nothing else helps
 ASCII = str.maketrans(
-    {"ε": "eps", "∞": "inf", "±": "+-", DASH: "-", "δ": "delta", "×": "x", "·": "-", "─": "-"}
+    {
+        "ε": "eps",
+        "∞": "inf",
+        "±": "+-",
+        DASH: "-",
+        "δ": "delta",
+        "×": "x",
+        "·": "-",
+        "─": "-",
+        "≥": ">=",
+    }
 )
 
 
 def render_terminal(result: BenchmarkResult) -> RenderableType:
     """Returns a rich renderable: print it with `rich.console.Console().print`.
 
-    One block of rows for each dataset, model and epsilon, then why arms were refused, how to read
-    the numbers and the run's notes. The console drops the colours where it is not a terminal, and
-    letters outside ASCII are spelled out where the output cannot hold them.
+    One block of rows for each dataset, model, epsilon and seed, then what is void, why arms were
+    not trained, how to read the numbers and the run's notes. The console drops the colours where it
+    is not a terminal, and letters outside ASCII are spelled out where the output cannot hold them.
     """
     return _Terminal(result)
 
@@ -61,6 +71,8 @@ def _blocks(result: BenchmarkResult, width: int, *, ascii_only: bool) -> Iterato
     headings = [text(column.heading, "bold") for column in shown]
     widths = _widths(headings, [row for block in cells for row in block])
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
+    excess = sum(widths) + len(widths) - 1 - width
+    widths[0] = max(min(widths[0], NAME), widths[0] - max(0, excess))
 
     yield text(f"{one_line(result.name)}: {subtitle(result)}", "bold")
     yield text("")
@@ -75,11 +87,14 @@ def _blocks(result: BenchmarkResult, width: int, *, ascii_only: bool) -> Iterato
                 cell.stylize(STYLES.get(cell.plain, ""))
             table.add_row(*row)
         yield table
-    for title, lines in (
-        ("Refused", refusals(result)),
-        ("How to read it", reading(result)),
-        ("Notes", tuple(one_line(note) for note in result.notes)),
-    ):
+    told = {
+        "An audited bound is above its claim": exceeded_lines(result),
+        "Void epsilons": void_lines(result),
+        **gaps(result),
+        "How to read it": reading(result),
+        "Notes": tuple(one_line(note) for note in result.notes),
+    }
+    for title, lines in told.items():
         if lines:
             yield text("")
             yield text(title, "bold")
@@ -105,7 +120,7 @@ def _widths(headings: list[Text], rows: list[list[Text]]) -> list[int]:
 def _table(shown: list[Column], widths: list[int], gap: int) -> Table:
     table = Table(box=None, show_header=False, padding=(0, gap, 0, 0), pad_edge=False)
     for column, width in zip(shown, widths, strict=True):
-        name = column.key == "variant"  # the one column that may fold when nothing else fits
+        name = column.key == "variant"
         left = name or column.key == "verdict"
         table.add_column(
             width=width, justify="left" if left else "right", overflow="fold", no_wrap=not name

@@ -4,9 +4,12 @@ import sys
 
 import typer
 
+from dpnorm.cli.attack import attack
+from dpnorm.cli.audit import audit
 from dpnorm.cli.bench import bench
 from dpnorm.cli.check import check
 from dpnorm.cli.convert import convert
+from dpnorm.cli.pool import pool
 from dpnorm.cli.rule import rule
 from dpnorm.cli.train import train
 from dpnorm.cli.why import why
@@ -23,6 +26,9 @@ app = typer.Typer(
 app.command()(check)
 app.command()(convert)
 app.command()(train)
+app.command()(pool)
+app.command()(attack)
+app.command()(audit)
 app.add_typer(bench, name="bench")
 app.command()(rule)
 app.command()(why)

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 
-def progress_display() -> "PlainLines | LiveBar":
-    """The display of a suite's cells that fits stderr."""
-    return LiveBar() if sys.stderr.isatty() else PlainLines()
+def progress_display(things: str = "cells") -> "PlainLines | LiveBar":
+    """The display of a suite's cells, or of other things that are trained, that fits stderr."""
+    return LiveBar() if sys.stderr.isatty() else PlainLines(things)
 
 
 class Pace:
@@ -66,20 +66,25 @@ class Messages:
 
 
 class PlainLines(Messages):
-    """One line for each tenth of the cells."""
+    """One line for each tenth of the cells.
 
-    def __init__(self) -> None:
-        self._pace = Pace()
+    Args:
+        things: what they are called.
+    """
+
+    def __init__(self, things: str = "cells") -> None:
+        self._pace, self._things = Pace(), things
 
     def begin(self, total: int, finished: int) -> None:
         self._pace = Pace(total, finished)
-        self.say(f"training: {total} cells, {finished} of them finished before")
+        self.say(f"{total} {self._things}, {finished} of them finished before")
 
     def finished(self, description: str, seconds: float) -> None:
         pace = self._pace
         pace.reach(pace.done + 1)
         if pace.done % max(1, pace.total // 10) == 0 or pace.done == pace.total:
-            self.say(f"{pace.done}/{pace.total} cells after {pace.elapsed:.0f} s: {description}")
+            done = f"{pace.done}/{pace.total} {self._things}"
+            self.say(f"{done} after {pace.elapsed:.0f} s: {description}")
 
 
 class LiveBar:

@@ -1,15 +1,17 @@
 """Intervals that know that both the models and the records are a sample."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dpnorm.leakage.estimate import Estimate
 
 REPLICATES = 400
 CONFIDENCE = 0.95
 _SEED = 20080
+_BATCH = 64
 
 Weights = NDArray[np.float64]
 
@@ -41,13 +43,45 @@ def two_way(
         records: N.
     """
     value = float(statistic(np.ones(models), np.ones(records)))
+    return _estimate(value, [statistic(*weights) for weights in _draws(models, records)])
+
+
+def two_way_at_once(
+    statistics: Callable[[Weights, Weights], Weights], models: int, records: int
+) -> list[Estimate]:
+    """The same estimates as from `two_way`, of several statistics and many replicates a call.
+
+    Args:
+        statistics: (float64[B, M], float64[B, N]) -> float64[B, S], B weightings a call.
+        models: M.
+        records: N.
+
+    Returns:
+        S estimates.
+    """
+    values = statistics(np.ones((1, models)), np.ones((1, records)))[0]
+    draws = _draws(models, records)
+    batches = [
+        statistics(*map(np.stack, zip(*itertools.islice(draws, size), strict=True)))
+        for size in _batches()
+    ]
+    columns = np.concatenate(batches).T
+    return [_estimate(float(v), column) for v, column in zip(values, columns, strict=True)]
+
+
+def _batches() -> list[int]:
+    whole, rest = divmod(REPLICATES, _BATCH)
+    return [_BATCH] * whole + [rest] * (rest > 0)
+
+
+def _draws(models: int, records: int) -> Iterator[tuple[Weights, Weights]]:
+    """The weights of each replicate, the same ones at each call."""
     generator = np.random.default_rng(_SEED)
-    replicates = np.array(
-        [
-            statistic(_counts(generator, models), _counts(generator, records))
-            for _ in range(REPLICATES)
-        ]
-    )
+    for _ in range(REPLICATES):
+        yield _counts(generator, models), _counts(generator, records)
+
+
+def _estimate(value: float, replicates: ArrayLike) -> Estimate:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(np.append(replicates, value), [tail, 1 - tail])
     return Estimate(value, min(float(low), value), max(float(high), value), CONFIDENCE)

@@ -1,7 +1,6 @@
-"""Training one member of a pool, and a pool of them."""
+"""Training one member of a pool."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -12,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpnorm.errors import InputError
-from dpnorm.leakage.membership import draw_membership
-from dpnorm.leakage.pool import Pool
-from dpnorm.parallel import run_jobs
+from dpnorm.leakage.course import MemberCourse
+from dpnorm.leakage.observe import observed_logits
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from dpnorm.data import Dataset
     from dpnorm.privacy import PrivacyConfig
@@ -35,6 +33,8 @@ class Member:
         statement: the privacy statement as a dict, or None for a model trained without privacy.
         seconds: wall-clock time of building, training and evaluating it.
         history: one dict an epoch, as the training wrote it.
+        test_logits: float32[T, K] of the test records, in eval mode; None where there are none.
+        course: what was seen along the training; None where it was not watched.
     """
 
     keep: NDArray[np.bool_]
@@ -43,6 +43,8 @@ class Member:
     statement: dict[str, Any] | None
     seconds: float
     history: tuple[dict[str, Any], ...]
+    test_logits: NDArray[np.float32] | None = None
+    course: MemberCourse | None = None
 
 
 def train_member(
@@ -53,11 +55,15 @@ def train_member(
     *,
     keep: NDArray[np.bool_],
     seed: int,
+    views: int = 1,
+    view_kind: str = "shift",
+    watch_every: int = 0,
+    watch_norms: bool = False,
 ) -> Member:
     """Trains `factory()` on the training records in `keep` and looks at all of them.
 
-    The signals are logits in eval mode (A = 1 view): in train mode normalization layers and
-    dropout would mix the records and blur them.
+    The signals are logits in eval mode: in train mode normalization layers and dropout would mix
+    the records and blur them (`observed_logits`).
 
     A private member whose `privacy` leaves them open gets the sampling rate
     q = batch_size / (N / 2) and T = epochs * ceil((N / 2) / batch_size) steps. Both are constants
@@ -73,6 +79,12 @@ def train_member(
             from itself and `seed`.
         keep: bool[N], the training records to use, at least one.
         seed: of the weights at the start and the order of the records.
+        views: A, test-time views of each record (`fixed_views`).
+        view_kind: "shift" or "shift-flip".
+        watch_every: look at losses and predictions every so many epochs, and after the last one; 0
+            for never.
+        watch_norms: then also at the gradient norms of the records in `keep`, in training mode and
+            before clipping.
 
     Raises:
         InputError: `keep` does not fit the data or is empty, or the batch is larger than half of
@@ -80,7 +92,8 @@ def train_member(
     """
     import torch
 
-    from dpnorm.training import predict, train
+    from dpnorm.leakage.watcher import Watcher
+    from dpnorm.training import train
 
     started = time.perf_counter()
     records = len(data.train)
@@ -94,70 +107,49 @@ def train_member(
         raise InputError("keep selects no record; a member needs at least 1 to train on")
     part = dataclasses.replace(data, train=data.train.select(torch.from_numpy(keep.copy())))
     config = pool_config(config, privacy, records)
+    watcher = None
+    if watch_every:
+        batch = config.batch_size if watch_norms else None
+        watcher = Watcher(factory, data.train, keep, every=watch_every, batch_size=batch)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trained = train(
-            factory(),
+            fresh_model(factory, data.train.x, private=privacy is not None),
             part,
             config.model_copy(update={"seed": seed}),
             None if privacy is None else pool_privacy(privacy, config, records, seed),
+            watch=watcher,
         )
-        logits = predict(trained.model, data.train.x)
+    course = None
+    if watcher is not None:
+        watcher.look(trained.model, int(trained.history[-1]["epoch"]))
+        course = watcher.course()
+    test = data.test.x
     return Member(
         keep=keep,
-        logits=logits.detach().cpu().numpy().astype(np.float32)[:, None, :],
+        logits=observed_logits(trained.model, data.train.x, views=views, kind=view_kind),
         accuracy=float(trained.accuracy),
         statement=None if trained.statement is None else trained.statement.to_dict(),
         seconds=time.perf_counter() - started,
         history=tuple(trained.history),
+        test_logits=observed_logits(trained.model, test)[:, 0] if len(test) else None,
+        course=course,
     )
 
 
-def train_pool(
-    factory: "Callable[[], nn.Module]",
-    data: "Dataset",
-    config: "TrainConfig",
-    *,
-    privacy: "PrivacyConfig | None" = None,
-    size: int = 8,
-    seed: int = 0,
-    workers: int | None = None,
-) -> Pool:
-    """Trains `size` models on random halves of the training records, one process a core.
-
-    The same seed gives the same pool, whatever the number of workers (a private pool too, if
-    `privacy.seed` is set).
+def fresh_model(factory: "Callable[[], nn.Module]", x: "Tensor", *, private: bool) -> "nn.Module":
+    """A member before its training, where it is trained and in the memory layout that is fastest.
 
     Args:
-        factory: a module-level function or a `functools.partial` of one: it must be picklable.
-        data: the records; `data.train.outlier` goes into the pool.
-        config: how to train; each member gets a seed of its own, derived from `seed`.
-        privacy: None to train without.
-        size: number of models M, at least 2.
-        seed: of the membership and of all members.
-        workers: number of processes, default one a core.
-
-    Raises:
-        InputError: a batch larger than the smallest member's records, before anything is trained;
-            and as `draw_membership` and `train_member`.
+        factory: of the model.
+        x: (N, *shape), records to try the layout on.
+        private: whether DP-SGD trains it.
     """
-    keep = draw_membership(len(data.train), size, seed)
-    config = pool_config(config, privacy, len(data.train))
-    fewest = int(keep.sum(axis=1).min())
-    assert config.batch_size is not None
-    if config.batch_size > fewest:
-        raise InputError(
-            f"the batch size is {config.batch_size}; the members of this pool train on half of "
-            f"{len(data.train)} records, the smallest on {fewest}: take a smaller batch"
-        )
-    work = functools.partial(_train_job, factory, data, config, privacy)
-    jobs = [(keep[m], member_seed(seed, m)) for m in range(size)]
-    members = dict(run_jobs(work, jobs, workers=workers))
-    return Pool.from_members(
-        [members[m] for m in range(size)],
-        labels=data.train.y.cpu().numpy(),
-        outlier=data.train.outlier.cpu().numpy(),
-    )
+    from dpnorm.training.device import best_device
+    from dpnorm.training.layout import channels_last_where_it_runs
+
+    model = factory().to(best_device())
+    return model if private else channels_last_where_it_runs(model, x)
 
 
 def member_seed(seed: int, index: int) -> int:
@@ -183,29 +175,36 @@ def pool_privacy(
     """Fills in the sampling rate and the steps that all members of a pool share."""
     expected = records / 2
     config = pool_config(config, privacy, records)
+    privacy = expected_privacy(privacy, config, expected)
+    if privacy.seed is None:
+        return privacy
+    own = int(np.random.SeedSequence([privacy.seed, seed]).generate_state(1)[0])
+    return privacy.model_copy(update={"seed": own})
+
+
+def expected_privacy(
+    privacy: "PrivacyConfig", config: "TrainConfig", expected: float
+) -> "PrivacyConfig":
+    """Fills in sampling rate and steps from the expected number of records: coins move neither.
+
+    Args:
+        privacy: what it says already stays.
+        config: with nothing left open.
+        expected: of the records that a training gets by coins.
+
+    Raises:
+        InputError: the batch is larger.
+    """
     assert config.batch_size is not None
     assert config.epochs is not None
     if privacy.sampling_rate is None and config.batch_size > expected:
         raise InputError(
-            f"the batch size is {config.batch_size}; a member sees half of {records} records on "
-            f"average, so at most {int(expected)} is needed"
+            f"the batch size is {config.batch_size}; a training sees {int(expected)} records on "
+            "average, half of those that are in by a coin, so at most that is needed"
         )
     update: dict[str, float | int] = {}
     if privacy.sampling_rate is None:
         update["sampling_rate"] = config.batch_size / expected
     if privacy.steps is None:
         update["steps"] = config.epochs * math.ceil(expected / config.batch_size)
-    if privacy.seed is not None:
-        update["seed"] = int(np.random.SeedSequence([privacy.seed, seed]).generate_state(1)[0])
     return privacy.model_copy(update=update)
-
-
-def _train_job(
-    factory: "Callable[[], nn.Module]",
-    data: "Dataset",
-    config: "TrainConfig",
-    privacy: "PrivacyConfig | None",
-    job: tuple[NDArray[np.bool_], int],
-) -> Member:
-    keep, seed = job
-    return train_member(factory, data, config, privacy, keep=keep, seed=seed)

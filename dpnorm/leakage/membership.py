@@ -1,5 +1,8 @@
 """Which model of a pool is trained on which record."""
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,4 +50,30 @@ def draw_membership(records: int, models: int, seed: int) -> NDArray[np.bool_]:
     keep = generator.random((models, records)) < 0.5
     while (constant := keep.all(axis=0) | ~keep.any(axis=0)).any():
         keep[:, constant] = generator.random((models, int(constant.sum()))) < 0.5
+    return keep
+
+
+def grown_membership(records: int, sizes: Sequence[int], seed: int) -> NDArray[np.bool_]:
+    """The membership of a pool that had these sizes, one after the other.
+
+    The first is drawn by `draw_membership`. Models that are added are independent fair coins, and
+    change nothing for those that were there: every record was in one of them and out of one.
+
+    Args:
+        records: N.
+        sizes: ascending numbers of models; the last one is M.
+        seed: a non-negative integer.
+
+    Returns:
+        bool[M, N].
+
+    Raises:
+        InputError: as `draw_membership`, or sizes that do not grow.
+    """
+    if not sizes or any(b <= a for a, b in itertools.pairwise(sizes)):
+        raise InputError(f"the sizes of a growing pool are {list(sizes)}; each must be larger")
+    keep = draw_membership(records, sizes[0], seed)
+    for before, after in itertools.pairwise(sizes):
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(before,)))
+        keep = np.concatenate([keep, generator.random((after - before, records)) < 0.5])
     return keep

@@ -39,23 +39,38 @@ class Memorization:
         Raises:
             InputError: the pool has no outliers.
         """
+        self._require_outliers()
+        return two_way(self.share, len(self.keep), int(self.outlier.sum()))
+
+    def share(self, models: Weights, records: Weights) -> float:
+        """The share of outliers memorized where models and outliers count so many times.
+
+        Args:
+            models: float64[M].
+            records: float64, one an outlier.
+
+        Returns:
+            The share; NaN where no outlier with a weight has an "in" and an "out" model.
+
+        Raises:
+            InputError: the pool has no outliers.
+        """
+        self._require_outliers()
+        keep, correct = self.keep[:, self.outlier], self.correct[:, self.outlier]
+        inside, outside = models @ keep, models @ ~keep
+        known = (inside > 0) & (outside > 0)
+        if not records[known].any():
+            return np.nan
+        seen = (models @ (correct & keep))[known] / inside[known]
+        unseen = (models @ (correct & ~keep))[known] / outside[known]
+        return float(np.average(seen - unseen, weights=records[known]))
+
+    def _require_outliers(self) -> None:
         if not self.outlier.any():
             raise InputError(
                 "the pool has no outliers, so no share of them is memorized: add some to the data "
                 "with dpnorm.data.add_outliers before training the pool"
             )
-        keep, correct = self.keep[:, self.outlier], self.correct[:, self.outlier]
-
-        def share(models: Weights, records: Weights) -> float:
-            inside, outside = models @ keep, models @ ~keep
-            known = (inside > 0) & (outside > 0)
-            if not records[known].any():
-                return np.nan
-            seen = (models @ (correct & keep))[known] / inside[known]
-            unseen = (models @ (correct & ~keep))[known] / outside[known]
-            return float(np.average(seen - unseen, weights=records[known]))
-
-        return two_way(share, *keep.shape)
 
 
 def memorization(pool: Pool) -> Memorization:
@@ -67,15 +82,30 @@ def memorization(pool: Pool) -> Memorization:
     Raises:
         InputError: a record that all models saw, or none did: one of its shares is undefined.
     """
-    keep = pool.keep
+    correct = pool.logits.mean(axis=2).argmax(axis=-1) == pool.labels
+    return memorization_of(pool.keep, correct, pool.outlier)
+
+
+def memorization_of(
+    keep: NDArray[np.bool_], correct: NDArray[np.bool_], outlier: NDArray[np.bool_]
+) -> Memorization:
+    """`memorization` from what it is made of.
+
+    Args:
+        keep: bool[M, N], which model saw which record.
+        correct: bool[M, N], whether model m predicts record n's label.
+        outlier: bool[N].
+
+    Raises:
+        InputError: a record that all models saw, or none did: one of its shares is undefined.
+    """
     constant = keep.all(axis=0) | ~keep.any(axis=0)
     if constant.any():
         raise InputError(
-            f"{int(constant.sum())} of {pool.records} records are in all of the {pool.models} "
+            f"{int(constant.sum())} of {keep.shape[1]} records are in all of the {len(keep)} "
             "model(s) or in none; memorization needs each record in at least one and out of at "
             "least one: draw the membership with draw_membership"
         )
-    correct = pool.logits.mean(axis=2).argmax(axis=-1) == pool.labels
     seen = (correct & keep).sum(axis=0) / keep.sum(axis=0)
     unseen = (correct & ~keep).sum(axis=0) / (~keep).sum(axis=0)
-    return Memorization(values=seen - unseen, outlier=pool.outlier, keep=keep, correct=correct)
+    return Memorization(values=seen - unseen, outlier=outlier, keep=keep, correct=correct)

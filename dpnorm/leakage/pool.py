@@ -1,6 +1,5 @@
 """A pool of models trained on random halves: all that the attacks need to know about them."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,20 +8,23 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dpnorm.arrays import load_arrays, save_arrays
 from dpnorm.errors import InputError
-from dpnorm.files import replacing
 
 if TYPE_CHECKING:
     from dpnorm.leakage.members import Member
 
-_KINDS = {"keep": "b", "logits": "f", "labels": "iu", "outlier": "b", "accuracy": "f"}
-_DTYPES = {
-    "keep": np.bool_,
-    "logits": np.float32,
-    "labels": np.int64,
-    "outlier": np.bool_,
-    "accuracy": np.float64,
+_KINDS = {
+    "keep": "b",
+    "logits": "f",
+    "labels": "iu",
+    "outlier": "b",
+    "accuracy": "f",
+    "test_logits": "f",
+    "test_labels": "iu",
 }
+_DTYPES = {"b": np.bool_, "iu": np.int64}
+_OPTIONAL = ("accuracy", "test_logits", "test_labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,10 @@ class Pool:
         logits: float32[M, N, A, K], of every record under every model, in eval mode.
         labels: int64[N], the labels that the models were trained on, in 0..K-1.
         outlier: bool[N], the records that were planted as outliers.
-        accuracy: float64[M], each model's accuracy on the test set, between 0 and 1.
+        accuracy: float64[M], each model's accuracy on the test set, between 0 and 1; NaN where it
+            was not measured, and everywhere if it is not given.
+        test_logits: float32[M, T, K] of T test records, which no model saw, or None.
+        test_labels: int64[T], or None.
 
     Raises:
         InputError: the shapes disagree, a dtype is of another kind, a number is not finite or out
@@ -45,17 +50,25 @@ class Pool:
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
     outlier: NDArray[np.bool_]
-    accuracy: NDArray[np.float64]
+    accuracy: NDArray[np.float64] | None = None
+    test_logits: NDArray[np.float32] | None = None
+    test_labels: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
+        if self.accuracy is None and np.ndim(self.keep) == 2:
+            object.__setattr__(self, "accuracy", np.full(len(self.keep), np.nan))
         for name, kinds in _KINDS.items():
-            array = np.asarray(getattr(self, name))
-            wanted = np.dtype(_DTYPES[name])
+            given = getattr(self, name)
+            if given is None and name in _OPTIONAL:
+                continue
+            array = np.asarray(given)
+            floats = np.float64 if name == "accuracy" else np.float32
+            wanted = np.dtype(_DTYPES.get(kinds, floats))
             if array.dtype.kind not in kinds:
                 raise InputError(f"pool: {name} has dtype {array.dtype}; {wanted} is needed")
-            # A copy (of all but the large array): labels often are a view of a tensor, whose
+            # A copy (of all but the large arrays): labels often are a view of a tensor, whose
             # storage torch moves when the tensor is sent to another process
-            object.__setattr__(self, name, array.astype(wanted, copy=name != "logits"))
+            object.__setattr__(self, name, array.astype(wanted, copy="logits" not in name))
         self._check_shapes()
         self._check_values()
 
@@ -78,23 +91,43 @@ class Pool:
                 raise InputError(
                     f"pool: {name} has shape {came}; keep {self.keep.shape} needs ({size},)"
                 )
+        if (self.test_logits is None) != (self.test_labels is None):
+            raise InputError("pool: test_logits and test_labels go together; one of them is given")
+        if self.test_logits is not None and self.test_labels is not None:
+            wanted = (models, *self.test_labels.shape, shape[3])
+            if self.test_labels.ndim != 1 or self.test_logits.shape != wanted:
+                raise InputError(
+                    f"pool: test_logits have shape {self.test_logits.shape}, test_labels "
+                    f"{self.test_labels.shape}; [{models}, T, {shape[3]}] and [T] are needed"
+                )
 
     def _check_values(self) -> None:
-        finite = [bool(np.isfinite(logits).all()) for logits in self.logits]
+        classes = self.logits.shape[3]
+        self._check_logits("logits", self.logits)
+        self._check_labels("labels", self.labels, classes)
+        if self.test_logits is not None and self.test_labels is not None:
+            self._check_logits("test_logits", self.test_logits)
+            self._check_labels("test_labels", self.test_labels, classes)
+        assert self.accuracy is not None
+        known = self.accuracy[~np.isnan(self.accuracy)]
+        if not ((known >= 0) & (known <= 1)).all():
+            raise InputError(f"pool: accuracy is {self.accuracy}; shares from 0 to 1 are needed")
+
+    def _check_logits(self, name: str, array: NDArray[np.float32]) -> None:
+        finite = [bool(np.isfinite(logits).all()) for logits in array]
         if not all(finite):
             broken = [m for m, fine in enumerate(finite) if not fine]
             raise InputError(
-                f"pool: the logits of model {broken[0]} ({len(broken)} of {len(finite)} models) "
+                f"pool: the {name} of model {broken[0]} ({len(broken)} of {len(finite)} models) "
                 "are NaN or infinite; finite logits are needed: train that model again"
             )
-        low, high, classes = int(self.labels.min()), int(self.labels.max()), self.logits.shape[3]
-        if low < 0 or high >= classes:
+
+    def _check_labels(self, name: str, labels: NDArray[np.int64], classes: int) -> None:
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
             raise InputError(
-                f"pool: the labels run from {low} to {high}; the logits have {classes} classes, "
-                f"so 0 to {classes - 1} is needed"
+                f"pool: the {name} run from {labels.min()} to {labels.max()}; the logits have "
+                f"{classes} classes, so 0 to {classes - 1} is needed"
             )
-        if not ((self.accuracy >= 0) & (self.accuracy <= 1)).all():
-            raise InputError(f"pool: accuracy is {self.accuracy}; shares from 0 to 1 are needed")
 
     @property
     def models(self) -> int:
@@ -112,8 +145,15 @@ class Pool:
         members: Sequence["Member"],
         labels: NDArray[np.int64],
         outlier: NDArray[np.bool_],
+        test_labels: NDArray[np.int64] | None = None,
     ) -> Self:
         """Stacks trained members of the same records, in the order given.
+
+        Args:
+            members: at least one.
+            labels: int64[N].
+            outlier: bool[N].
+            test_labels: int64[T], where the members' logits of test records are wanted too.
 
         Raises:
             InputError: no member, or members that disagree in their shapes.
@@ -123,25 +163,26 @@ class Pool:
         shapes = {(member.keep.shape, member.logits.shape) for member in members}
         if len(shapes) > 1:
             raise InputError(f"members of one pool need the same shapes; they have {shapes}")
+        seen = [member.test_logits for member in members if member.test_logits is not None]
+        test_logits = None
+        if test_labels is not None:
+            if len(seen) < len(members):
+                raise InputError("test_labels were given, but not all members saw test records")
+            test_logits = np.stack(seen)
         return cls(
             keep=np.stack([member.keep for member in members]),
             logits=np.stack([member.logits for member in members]),
             labels=np.asarray(labels),
             outlier=np.asarray(outlier),
             accuracy=np.array([member.accuracy for member in members], dtype=np.float64),
+            test_logits=test_logits,
+            test_labels=test_labels,
         )
 
     def save(self, path: str | Path) -> None:
         """Writes an npz without objects; a reader sees the old file or the new one."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                keep=self.keep,
-                logits=self.logits,
-                labels=self.labels,
-                outlier=self.outlier,
-                accuracy=self.accuracy,
-            )
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        save_arrays(path, {name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -151,25 +192,7 @@ class Pool:
             InputError: the file is missing, truncated, not an npz, lacks an array, or holds
                 objects or a pool that is not valid.
         """
-        names = [field.name for field in fields(cls)]
-        try:
-            with open(path, "rb") as file:
-                archive = np.load(file, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise InputError(f"{path}: one array; an npz with {', '.join(names)} is needed")
-                missing = [name for name in names if name not in archive]
-                if missing:
-                    raise InputError(
-                        f"{path}: not a pool: {', '.join(missing)} missing; it holds "
-                        f"{', '.join(archive.files) or 'nothing'}"
-                    )
-                arrays = {name: archive[name] for name in names}
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; a pool saved as npz is needed") from None
-        except InputError:
-            raise
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-            raise InputError(
-                f"{path}: not a readable npz without objects (truncated?): {error}"
-            ) from error
-        return cls(**arrays)
+        needed = [field.name for field in fields(cls) if field.name not in _OPTIONAL]
+        arrays = load_arrays(path, needed, "a pool")
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: array for name, array in arrays.items() if name in known})

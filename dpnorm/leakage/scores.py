@@ -89,6 +89,19 @@ class MembershipScores:
         """
         return self._estimate(lambda curve: curve.area)
 
+    def area(self, models: Weights, records: Weights) -> float:
+        """The AUC where target (m, n) counts models[m] * records[n] times.
+
+        Args:
+            models: float64[M].
+            records: float64[N].
+
+        Returns:
+            The AUC; NaN where the weights leave no member or no non-member.
+        """
+        curve = self._ranking.curve(models, records)
+        return np.nan if curve is None else curve.area
+
     @functools.cached_property
     def balanced_accuracy(self) -> Estimate:
         """(1 + advantage) / 2: the best share of right guesses if half of the targets are members.

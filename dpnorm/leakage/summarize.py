@@ -1,15 +1,15 @@
 """From membership scores to their summary, group by group."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpnorm.errors import InputError
-from dpnorm.leakage.bootstrap import Weights, two_way
+from dpnorm.leakage.bootstrap import Weights, two_way_at_once
 from dpnorm.leakage.estimate import Estimate
-from dpnorm.leakage.operating_points import advantage, balanced_accuracy, needed_others
+from dpnorm.leakage.operating_points import needed_others
 from dpnorm.leakage.ranking import Ranking
 from dpnorm.leakage.summary import Absent, GroupSummary, LeakageSummary, Measured, Unresolved
 
@@ -75,30 +75,14 @@ def _group(scores: "MembershipScores", name: str, mask: NDArray[np.bool_]) -> Gr
 def _estimates(
     scores: NDArray[np.float64], keep: NDArray[np.bool_], fprs: list[float]
 ) -> list[Estimate]:
-    """AUC, balanced accuracy, advantage and the TPRs, all from one curve a replicate.
+    """AUC, balanced accuracy, advantage and the TPRs, all from one pass over the targets.
 
-    `two_way` draws the same weights in the same order at each call. So the first call, which is
-    the dear one, notes every statistic of its curves, and the others read their column of the
-    notes: the same numbers as one call each with a curve of its own.
+    The same numbers as one `two_way` each with a curve a replicate.
     """
     ranking = Ranking.of(scores, keep)
-    notes: list[list[float]] = []
 
-    def draw(models: Weights, records: Weights) -> float:
-        curve = ranking.curve(models, records)
-        if curve is None:
-            notes.append([np.nan] * (3 + len(fprs)))
-        else:
-            best = [curve.area, balanced_accuracy(curve), advantage(curve)]
-            notes.append(best + [curve.tpr_at(fpr) for fpr in fprs])
-        return notes[-1][0]
+    def statistics(models: Weights, records: Weights) -> Weights:
+        area, gap, *rates = ranking.judge(models, records, fprs).T
+        return np.stack([area, (1 + gap) / 2, gap, *rates], axis=1)
 
-    first = two_way(draw, *scores.shape)
-    columns = zip(*notes, strict=True)
-    next(columns)
-    return [first, *(two_way(_replay(column), *scores.shape) for column in columns)]
-
-
-def _replay(noted: tuple[float, ...]) -> Callable[[Weights, Weights], float]:
-    values = iter(noted)
-    return lambda _models, _records: next(values)
+    return two_way_at_once(statistics, *scores.shape)

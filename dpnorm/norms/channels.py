@@ -3,11 +3,12 @@
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
-from dpnorm.norms.own_scale import own_scale, scaled, spread
+from dpnorm.norms.own_scale import mean_square, own_scale, scaled, spread
 
 
 def per_channel(vector: Tensor, like: Tensor) -> Tensor:
@@ -21,6 +22,32 @@ _NAMES = {  # of the entries of a BatchNorm's state
     "weight": "affine.weight",
     "bias": "affine.bias",
 }
+
+
+class _Standardize(torch.autograd.Function):
+    """`(x - mean) / sqrt(var + eps)` in one pass forward, and one back.
+
+    torch's own batch normalization takes one pass forward and three back; written in operators,
+    it is two and one.
+    """
+
+    generate_vmap_rule = True  # for whoever runs the layer under torch.func
+
+    @staticmethod
+    def forward(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+        wide = torch.promote_types(x.dtype, mean.dtype)
+        return F.batch_norm(x.to(wide), mean.to(wide), var.to(wide), eps=eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, var, eps = inputs
+        ctx.dtype = x.dtype
+        ctx.save_for_backward(torch.rsqrt(var + eps))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (scale,) = ctx.saved_tensors
+        return (gradient * per_channel(scale, gradient)).to(ctx.dtype), None, None, None
 
 
 class FixedStatistics(nn.Module):
@@ -43,8 +70,7 @@ class FixedStatistics(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(self.running_var + self.eps)
-        return (x - per_channel(self.running_mean, x)).mul_(per_channel(scale, x))
+        return _Standardize.apply(x, self.running_mean, self.running_var, self.eps)
 
     def extra_repr(self) -> str:
         return f"{len(self.running_mean)}, eps={self.eps}"
@@ -53,7 +79,7 @@ class FixedStatistics(nn.Module):
 class ChannelAffine(nn.Module):
     """Scales and shifts each channel: `weight * x + bias`, trainable.
 
-    With a record_share it is `weight * own_scale(x) * x + bias`, see `ChannelNorm`.
+    With a record_share it is `weight * own_scale * x + bias`, see `ChannelNorm`.
 
     Shapes: (N, C, ...) -> (N, C, ...); `weight` and `bias` are (C,).
     """
@@ -64,8 +90,9 @@ class ChannelAffine(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(bias.detach().clone())
 
-    def forward(self, x: Tensor) -> Tensor:
-        return scaled(x, self.weight, self.bias, self.record_share)
+    def forward(self, x: Tensor, square: Tensor | None = None) -> Tensor:
+        """`square` is `mean_square(x)`: given, it is computed once for every later use."""
+        return scaled(x, self.weight, self.bias, self.record_share, square)
 
     def extra_repr(self) -> str:
         return str(len(self.weight))
@@ -168,9 +195,10 @@ class ChannelNorm(nn.Module):
                 f"{wanted}: (N, C, ...)"
             )
         z = self.statistics(x)
-        if self.affine is not None:
-            return self.affine(z)
-        return z * spread(own_scale(z, self.record_share).to(z), z) if self.record_share else z
+        if self.affine is None:
+            scale = own_scale(mean_square(z), self.record_share)
+            return z * spread(scale.to(z), z) if self.record_share else z
+        return self.affine(z, mean_square(z.detach())) if self.record_share else self.affine(z)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Gives the entries of a BatchNorm's state the names that they have here."""
@@ -193,14 +221,16 @@ def _channel_affine_grad_sample(
     layer: ChannelAffine, activations: list[Tensor], backprops: Tensor
 ) -> dict[nn.Parameter, Tensor]:
     """Per-sample gradients of the scale, sum of x * g, and of the shift, sum of g: each (N, C)."""
-    x = activations[0]
+    x, *square = activations
     gradient = backprops.flatten(2) if backprops.dim() > 2 else backprops.unsqueeze(2)
     grads = {}
     if layer.weight.requires_grad:
         # not by einsum: its products of single rows take several times as long
         own = (x.reshape(gradient.shape) * gradient).sum(2)
-        share = layer.record_share
-        grads[layer.weight] = own * own_scale(x, share).to(own)[:, None] if share else own
+        if layer.record_share:
+            scale = own_scale(square[0] if square else mean_square(x), layer.record_share)
+            own = own * scale.to(own)[:, None]
+        grads[layer.weight] = own
     if layer.bias.requires_grad:
         grads[layer.bias] = gradient.sum(2)
     return grads

@@ -3,7 +3,7 @@
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -20,6 +20,19 @@ from dpnorm.privacy.grad_sample import NOT_FINITE, row_norms
 from dpnorm.privacy.joint import split_noise
 from dpnorm.privacy.ledger import Release
 from dpnorm.privacy.statistics import StatisticsRelease
+
+
+class ReleaseObserver(Protocol):
+    """Who audits the releases of a training from inside.
+
+    It may add gradients of further records, and it sees what is released.
+    """
+
+    def before_clipping(self, optimizer: "PrivateOptimizer") -> None:
+        """The gradients of a batch's records, or of a part of them, are there."""
+
+    def after_noise(self, optimizer: "PrivateOptimizer") -> None:
+        """The noisy sum of the logical batch is in `.grad`, not yet divided."""
 
 
 class PrivateOptimizer(DPOptimizer):
@@ -85,6 +98,7 @@ class PrivateOptimizer(DPOptimizer):
         self.statistics = statistics
         self.statistics_noise_ratio = statistics_noise_ratio
         self.dropped_records = 0
+        self.observer: ReleaseObserver | None = None
         self._after_step = after_step
         self.rank, self.world_size = 0, 1
         if distributed:
@@ -190,11 +204,15 @@ class PrivateOptimizer(DPOptimizer):
     def pre_step(self, closure: Any = None) -> bool:
         self._require_gradients()
         self._batches = self.accumulated_iterations
+        if self.observer is not None:
+            self.observer.before_clipping(self)
         self.clip_and_accumulate()
         if self._check_skip_next_step():
             self._is_last_step_skipped = True
             return False
         self.add_noise()
+        if self.observer is not None:
+            self.observer.after_noise(self)
         self.scale_grad()
         if self.step_hook:
             self.step_hook(self)

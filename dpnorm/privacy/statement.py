@@ -1,12 +1,13 @@
 """What a private training guarantees, in full."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
+from dpnorm.errors import InputError
 from dpnorm.norms import public_statistics, released_statistics
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.equivalents import group_epsilon, substitution_epsilon
@@ -89,6 +90,23 @@ class PrivacyStatement:
     def to_dict(self) -> dict[str, Any]:
         """The statement as plain data."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The statement of which these are the plain data, also after a way through JSON.
+
+        Raises:
+            InputError: they are of no statement.
+        """
+        try:
+            values = dict(data)
+            values["releases"] = tuple(Release(**release) for release in values["releases"])
+            values["groups"] = tuple((int(size), float(e)) for size, e in values["groups"])
+            for name in ("earlier_runs", "not_covered"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"these are not the data of a privacy statement: {error}") from error
 
     def to_json(self) -> str:
         """The statement as JSON text; what is infinite is the text "inf"."""

@@ -57,6 +57,8 @@ class StatisticsRelease:
         """
         layer, rows = self.layers[place]
         said = layer.of_rows(output) * self._scales[place]
+        if len(said) == records:
+            return said
         return rows.grouped(said, records).mean(1) if records else said[:0]
 
     def vectors(self, said: Mapping[int, list[Tensor]], records: int) -> Tensor:

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpnorm.files import replacing
+from dpnorm.figures import INK, literal, save_figure, style
 from dpnorm.training.history import History
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _PANELS = (
     ("accuracy", "test accuracy (%)", 100.0, "#0a8f6a"),
     ("epsilon", "epsilon spent", 1.0, "#c8500a"),
 )
-_WIDTH, _HEIGHT, _DPI = 4.0, 3.2, 150  # of a panel, in inches, and dots an inch
+_WIDTH, _HEIGHT = 4.0, 3.2  # of a panel, in inches
 _LETTERS = 44  # of the title that fit above a panel
 _MARKED = 30  # epochs up to which each has a marker
 
@@ -24,37 +24,32 @@ _MARKED = 30  # epochs up to which each has a marker
 def draw_curves(
     history: History, path: str | Path, *, title: str = "", budget: float | None = None
 ) -> None:
-    """Draws a PNG with a panel for each of loss, accuracy and epsilon that the history has.
+    """Draws a picture with a panel for each of loss, accuracy and epsilon that the history has.
 
     Args:
         history: a row an epoch.
-        path: of the picture.
+        path: of the picture, a .png, .svg or .pdf.
         title: above it.
         budget: the epsilon that the training may spend, as a dashed line.
 
     Raises:
         StorageError: the picture cannot be written.
     """
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = [panel for panel in _PANELS if panel[0] in history.columns]
-    own = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    with matplotlib.style.context(["default", own]):
-        figure = Figure(figsize=(_WIDTH * len(panels), _HEIGHT), dpi=_DPI)
+    with style("curves"):
+        figure = Figure(figsize=(_WIDTH * len(panels), _HEIGHT))
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)  # in inches
-        canvas = FigureCanvasAgg(figure)  # needs no screen, and no figure is kept elsewhere
-        title = "\n".join(textwrap.wrap(title, _LETTERS * len(panels)))
-        figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+        lines = textwrap.wrap(title, _LETTERS * len(panels))
+        figure.suptitle("\n".join(map(literal, lines)), fontsize=11)
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (column, label, scale, colour) in zip(row, panels, strict=True):
             _draw(axes, history, column, scale, colour)
             axes.set(xlabel="epoch", ylabel=label)
             if column == "epsilon":
                 _draw_budget(axes, budget)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            canvas.print_png(file, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _draw(axes: "Axes", history: History, column: str, scale: float, colour: str) -> None:
@@ -64,12 +59,10 @@ def _draw(axes: "Axes", history: History, column: str, scale: float, colour: str
     marker = "o" if len(points) <= _MARKED else ""
     axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=3.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(color="#d5d9e0", linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _draw_budget(axes: "Axes", budget: float | None) -> None:
     if budget is not None:
-        axes.axhline(budget, color="#454b54", linestyle="--", linewidth=1, label="budget")
-        axes.legend(frameon=False, loc="lower right")
+        axes.axhline(budget, color=INK, linestyle="--", linewidth=1, label="budget")
+        axes.legend(loc="lower right")
     axes.set_ylim(bottom=0, top=1.05 * max(axes.get_ylim()[1], budget or 0))

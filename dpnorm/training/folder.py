@@ -1,16 +1,13 @@
 """The output folder of one training: what it holds on the way, and in the end."""
 
 import contextlib
-import errno
 import json
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from dpnorm.errors import DpnormError, InputError, StorageError
-from dpnorm.files import write_text
+from dpnorm.errors import DpnormError, InputError
+from dpnorm.files import is_remnant, locked, make_folder, write_text
 from dpnorm.training.recipe import TrainingRecipe, read_recipe
 from dpnorm.training.resume import journal_of
 
@@ -18,8 +15,8 @@ MODEL, CONFIG, MOMENTS = "model.safetensors", "config.json", "moments.json"
 HISTORY, LEDGER, CURVES = "history.csv", "ledger.json", "curves.png"
 STATEMENT, STATEMENT_PAGE = "statement.json", "statement.md"
 CHECKPOINT = "checkpoint.safetensors"
+PLOTS = "plots"  # of an attack on the run
 RESULTS = (MODEL, CONFIG, HISTORY, STATEMENT, STATEMENT_PAGE, LEDGER, MOMENTS, CURVES)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class State(StrEnum):
@@ -57,7 +54,7 @@ class RunFolder:
         if not self.path.is_dir():
             raise InputError(f"{str(self.path)!r} is a file: take another name for the folder")
         try:
-            there = {item.name for item in self.path.iterdir() if not _is_remnant(item)}
+            there = {item.name for item in self.path.iterdir() if not is_remnant(item)}
         except OSError as error:
             raise InputError(
                 f"{str(self.path)!r} cannot be read ({error.strerror or error}): take another "
@@ -65,7 +62,7 @@ class RunFolder:
             ) from None
         if not there:
             return State.NEW
-        strange = there - {*RESULTS, self.checkpoint.name, self.journal.name}
+        strange = there - {*RESULTS, PLOTS, self.checkpoint.name, self.journal.name}
         if strange or CONFIG not in there:
             raise InputError(
                 f"{str(self.path)!r} holds something already that is no run of dpnorm train, such "
@@ -102,7 +99,7 @@ class RunFolder:
         """
         self.require_usable()
         made = self._make()
-        with self._locked():
+        with locked(self.path):
             state = self.require_usable()
             try:
                 if state is State.NEW:
@@ -129,40 +126,8 @@ class RunFolder:
     def _make(self) -> list[Path]:
         """Makes the folder; which ones were made for it, the innermost first."""
         missing = [part for part in (self.path, *self.path.parents) if not part.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make the folder {str(self.path)!r} ({error.strerror or error}): take "
-                "another one with -o"
-            ) from error
+        make_folder(self.path, "-o")
         return missing
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Nobody else trains in the folder inside."""
-        if sys.platform == "win32":  # which cannot lock a folder
-            yield
-            return
-        import fcntl
-
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise InputError(
-                f"another process trains in {str(self.path)!r}: wait for it, or take another "
-                "folder with -o"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:  # a file system without locks is no reason to refuse
-                os.close(handle)
-                raise
-        try:
-            yield
-        finally:
-            os.close(handle)
 
     def _require_same(self, recipe: TrainingRecipe) -> None:
         before = read_recipe(self.path / CONFIG).flat()
@@ -176,11 +141,6 @@ class RunFolder:
 
     def _remove(self, *paths: Path) -> None:
         """Removes files, and what writers that were killed have left."""
-        remnants: Iterable[Path] = filter(_is_remnant, list(self.path.iterdir()))
+        remnants: Iterable[Path] = filter(is_remnant, list(self.path.iterdir()))
         for path in (*paths, *remnants):
             path.unlink(missing_ok=True)
-
-
-def _is_remnant(path: Path) -> bool:
-    """Whether this is a temporary file of `dpnorm.files`, whose writer was killed."""
-    return path.name.startswith(".") and ".part" in path.name

@@ -1,6 +1,7 @@
 """The loop over steps that plain and private training share."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +40,7 @@ class Loop:
         settings: of the training.
         team: of the processes.
         evaluate: gives the accuracy of the model; None where there is nothing to test it on.
+        watch: looks at the model after each epoch, with the row of the history.
 
     Attributes:
         step: how many steps were taken.
@@ -54,9 +56,10 @@ class Loop:
         settings: Settings,
         team: Team,
         evaluate: Callable[[], float] | None,
+        watch: Callable[[nn.Module, dict[str, float]], None] | None = None,
     ) -> None:
         self.model, self.method, self.settings, self.team = model, steps, settings, team
-        self._source, self._evaluate = source, evaluate
+        self._source, self._evaluate, self._watch = source, evaluate, watch
         self.average = Average(model, settings.ema) if settings.ema else None
         self.step = self.lost = 0
         self.history: list[dict[str, float]] = []
@@ -149,19 +152,26 @@ class Loop:
         every, last = self.settings.evaluate_every, self.step == self.last
         if every and (epoch % every == 0 or last):
             if self._evaluate is not None:
-                row["accuracy"] = self._accuracy()
+                with self._as_it_will_be():
+                    row["accuracy"] = self._evaluate()
             epsilon = self.method.epsilon()
             if epsilon is not None:
                 row["epsilon"] = epsilon
         self.history.append(row)
+        if self._watch is not None:
+            with self._as_it_will_be():
+                self._watch(self.model, dict(row))
         self._loss, self._drawn = 0.0, 0
         if progress is not None and self.team.is_first:
             progress(row)
 
-    def _accuracy(self) -> float:
-        assert self._evaluate is not None
-        if self.average is None:
-            return self._evaluate()
-        with torch.random.fork_rng(), self.average.applied():  # looking changes no later draw
-            self.method.public.refresh()
-            return self._evaluate()
+    @contextlib.contextmanager
+    def _as_it_will_be(self) -> Iterator[None]:
+        """The model has the weights that it would be returned with; looking changes no draw."""
+        with torch.random.fork_rng():
+            if self.average is None:
+                yield
+                return
+            with self.average.applied():
+                self.method.public.refresh()
+                yield

@@ -26,6 +26,7 @@ from dpnorm.privacy import (
 )
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.judging import require_expanded_weights
+from dpnorm.privacy.optimizer import ReleaseObserver
 from dpnorm.privacy.statement import AUGMENTATION, DRAWS
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.clipped import ClippedSteps
@@ -62,6 +63,7 @@ class PrivateSteps:
         uncovered: what was computed from the private records without noise before.
         origins: of the initial weights and statistics.
         run: its name in the ledger, where a training goes on; default the first that is free.
+        observer: audits the releases from inside.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class PrivateSteps:
         uncovered: Sequence[str] = (),
         origins: tuple[str, str] = ("unknown", "unknown"),
         run: str | None = None,
+        observer: ReleaseObserver | None = None,
     ) -> None:
         team = Team() if team is None else team
         self._team, self._model, self._settings, self._privacy = team, model, settings, privacy
@@ -125,6 +128,7 @@ class PrivateSteps:
             distributed=team.world > 1,
             after_step=self.public.refresh,
         )
+        self._clipped.optimizer.observer = observer
 
     def terms(self) -> dict[str, Any]:
         """What a training that goes on must have kept."""

@@ -1,14 +1,13 @@
 """A training as a TOML file says it: data, model, variant, settings, privacy, standardization."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from dpnorm.config import Config, read_toml
+from dpnorm.config import Config, assigned, read_toml
 from dpnorm.errors import InputError
 from dpnorm.privacy import PrivacyConfig
 from dpnorm.training.config import TrainConfig
@@ -97,28 +96,32 @@ class TrainingRecipe(Config):
         return found
 
 
+Recipe = TypeVar("Recipe", bound=TrainingRecipe)
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TrainingRecipe:
+    """Reads the recipe of a training, as `load_recipe_of` reads any."""
+    return load_recipe_of(TrainingRecipe, path, overrides)
+
+
+def load_recipe_of(kind: type[Recipe], path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe; each override is KEY=VALUE with a dotted key and a TOML value.
 
     A value that is not TOML is taken as a string, so that model=lenet needs no quotes.
+
+    Args:
+        kind: of recipe.
+        path: of a TOML file.
+        overrides: what replaces or adds to it.
 
     Raises:
         InputError: as `read_toml`, an unknown key, or an override without "=".
     """
     values = read_toml(path)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not key or not equals:
-            raise InputError(f"the override {override!r} should be KEY=VALUE, as training.lr=0.2")
-        *parents, last = key.split(".")
-        section: Any = values
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise InputError(f"the override {override!r}: {parent!r} is not a section")
-        section[last] = _value(text)
+        values = assigned(values, override)
     try:
-        return TrainingRecipe(**values)
+        return kind(**values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -136,10 +139,3 @@ def read_recipe(path: Path) -> TrainingRecipe:
             f"{str(path)!r} is not what a run of this dpnorm wrote ({error}): take another folder "
             "with -o"
         ) from None
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

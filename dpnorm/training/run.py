@@ -13,6 +13,7 @@ from dpnorm.errors import DpnormError, InputError
 from dpnorm.files import replacing, write_text
 from dpnorm.privacy import Ledger
 from dpnorm.training.curves import draw_curves
+from dpnorm.training.device import best_device
 from dpnorm.training.folder import (
     CURVES,
     HISTORY,
@@ -73,7 +74,7 @@ def run_recipe(
         StorageError: a file cannot be written; what was written before is whole.
         StoppedError: `should_stop` said so.
     """
-    where, device = RunFolder(folder), _device()
+    where, device = RunFolder(folder), best_device()
     team = Team.present(device)
     with _first(team) as is_first:
         if is_first:
@@ -120,12 +121,6 @@ def _first(team: Team) -> Iterator[bool]:
         raise failure
     if failed:
         raise InputError("the first process has failed, and said why")
-
-
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
 
 
 def _epochs(recipe: TrainingRecipe, records: int) -> int:

@@ -15,6 +15,7 @@ from dpnorm.errors import DpnormError, InputError, unknown_name
 from dpnorm.norms import public_statistics
 from dpnorm.privacy import Ledger, PrivacyConfig, entropy_generator, seeded_generator
 from dpnorm.privacy.engine import ORIGINS
+from dpnorm.privacy.optimizer import ReleaseObserver
 from dpnorm.tensors import digest_of
 from dpnorm.training.checkpoint import read_checkpoint, settled
 from dpnorm.training.config import Settings, TrainConfig
@@ -45,6 +46,8 @@ def train(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
     should_stop: Callable[[], bool] | None = None,
+    watch: Callable[[nn.Module, dict[str, float]], None] | None = None,
+    observer: ReleaseObserver | None = None,
 ) -> TrainedModel:
     """Trains a copy of `model` with cross entropy, plainly or under DP-SGD.
 
@@ -69,6 +72,11 @@ def train(
         checkpoint_every: seconds between two checkpoints; 0 for one at each step.
         should_stop: asked after each step; where it says so a checkpoint is written, and the
             training ends with a StoppedError.
+        watch: called after each epoch, in every process, with the model, in the state in which it
+            would be returned then but for its modes, and the row of the history. It must leave the
+            model as it was; what it sees of a private training is covered only as far as it is a
+            function of the weights.
+        observer: of a private training's releases, for audits (`dpnorm.leakage.audit_training`).
 
     In a program that has initialized torch.distributed (`torchrun`), all processes train together:
     each takes its part of every batch, through Opacus's DPDDP where privacy is asked for. The first
@@ -113,6 +121,8 @@ def train(
     if saved is None and settings.zero_last_layer:
         zero_last_layer(trained)
     method: Steps
+    if privacy is None and observer is not None:
+        raise InputError("observer looks at private releases, but privacy is None: give privacy")
     if privacy is None:
         method = PlainSteps(trained, len(source), shape, settings, team, given.public)
     else:
@@ -128,6 +138,7 @@ def train(
             uncovered=given.uncovered,
             origins=(weights_origin, statistics_origin),
             run=None if saved is None else saved["run"] or None,
+            observer=observer,
         )
     about = {"records": len(source), "shape": list(shape), "classes": classes}
     if path is not None:
@@ -142,7 +153,7 @@ def train(
     )
     tested = given.test
     evaluate = None if tested is None else lambda: accuracy(trained, tested)
-    loop = Loop(trained, method, source, settings, team, evaluate)
+    loop = Loop(trained, method, source, settings, team, evaluate, watch)
     try:
         keeper.begin(loop) if saved is None else keeper.go_on(loop, saved)
         loop.run(keeper, progress)

@@ -160,10 +160,23 @@ def test_rule_prints_a_page_and_the_list():
         (("convert", "lenet", "-o", "model.pt"), [".safetensors"]),
         (("train", "missing.toml"), ["no file 'missing.toml'"]),
         (("rule", "DPN10"), ["unknown rule 'DPN10'"]),
-        (("why", "coupling"), ["not part of this version"]),
-        (("bench", "speed"), ["not part of this version"]),
-        (("bench", "report", "runs"), ["not part of this version"]),
+        (("why", "--plots", "x"), ["--plots needs a topic"]),
+        (("why", "copling"), ["unknown topic 'copling'", "'coupling'?"]),
+        (("why", "coupling", "--format", "htm"), ["unknown format 'htm'", "'html'?"]),
+        (("bench", "speed", "--networks", "lennet"), ["lennet", "'lenet'"]),
+        (("bench", "speed", "--only", "chek"), ["chek", "'check'"]),
+        (("bench", "speed", "--quick", "--repeats", "2"), ["repeats", "3"]),
+        (("bench", "speed", "--format", "jsn"), ["unknown format 'jsn'", "'json'"]),
+        (("bench", "report", "runs/x"), ["holds no run of dpnorm bench", "no run.json"]),
+        (("bench", "status", "runs/x"), ["holds no run of dpnorm bench"]),
+        (("bench", "compare", "runs/x", "runs/y"), ["holds no run of dpnorm bench"]),
+        (("bench", "validate"), ["name a suite, or --schema"]),
+        (("bench", "validate", "quik"), ["unknown suite 'quik'", "'quick'?"]),
         (("bench", "run", "missing.toml"), ["no file 'missing.toml'"]),
+        (("bench", "run", "quick", "--engine", "rai"), ["unknown engine 'rai'", "'ray'?"]),
+        (("bench", "run", "quick", "--address", "x:1"), ["add --engine ray"]),
+        (("bench", "run", "quick", "-O", "fast"), ["unknown override 'fast'"]),
+        (("bench", "plan", "quick", "--runs", "nowhere://x"), ["cannot be opened"]),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_2(arguments, words, tmp_path):
@@ -177,30 +190,34 @@ datasets = ["digits"]
 models = ["lenet"]
 variants = ["group"]
 epsilons = [inf]
-members = 2
+[pool]
+size = 3
 """
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("members = 2", "member = 2"), ["unknown key 'member'", "did you mean 'members'"]),
+        (("size = 3", "sise = 3"), ["unknown key 'sise'", "did you mean 'size'"]),
         (('["group"]', '["grup"]'), ["unknown variant 'grup'", "'group'?"]),
         (('["lenet"]', '["lenett"]'), ["unknown model 'lenett'", "'lenet'?"]),
         (('["digits"]', '["digit"]'), ["unknown data set 'digit'", "'digits'?"]),
-        (("members = 2", 'members = "two"'), ["members", "'two'", "integer"]),
+        (("size = 3", 'size = "two"'), ["size", "'two'", "integer"]),
         (("[inf]", "[-1.0]"), ["epsilons", "greater than 0"]),
         (("[inf]", "[1e-6]"), ["epsilon 1e-06 cannot be reached"]),
-        (("members = 2", "members = 2\n[training]\nbatch_size = 4000"), ["batch_size is 4000"]),
+        (
+            ("size = 3", "size = 3\n[training]\nbatch_size = 4000"),
+            ["batch_size is 4000"],
+        ),
         (
             ('["lenet"]\nvariants = ["group"]', '["mlp"]\nvariants = ["instance"]'),
             ["mlp cannot take"],
         ),
         (
-            ("members = 2", "members = 2\n[training]\nepoch = 3"),
+            ("size = 3", "size = 3\n[training]\nepoch = 3"),
             ["training", "did you mean 'epochs'"],
         ),
-        (("members = 2", "members = = 2"), ["not valid TOML"]),
+        (("size = 3", "size = = 3"), ["not valid TOML"]),
         (('["digits"]', '["npz:nowhere.npz"]'), ["nowhere.npz"]),
     ],
 )

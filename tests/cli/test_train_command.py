@@ -1,7 +1,6 @@
 """dpnorm train as a user runs it, stops it, kills it and runs it again."""
 
 import contextlib
-import io
 import json
 import multiprocessing
 import os
@@ -16,10 +15,11 @@ import subprocess
 import sys
 import termios
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.cli.command import Result, run
 
 SEEDED = """
 data = "digits"
@@ -63,33 +63,11 @@ PRIVATE_RESULTS = {
 ON_THE_WAY = {"config.json", "checkpoint.safetensors"}
 
 
-@dataclass
-class Result:
-    stdout: str
-    stderr: str
-    returncode: int
-
-
 def train(folder: Path, recipe: str, *arguments: str) -> Result:
     """Runs `dpnorm train` with a recipe, in this process and in a folder of the test."""
-    from dpnorm.cli import main
-
     (folder / "recipe.toml").write_text(recipe)
-    out, err = io.StringIO(), io.StringIO()
-    code: object = 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        patch.setattr(sys, "argv", ["dpnorm", "train", "recipe.toml", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-    assert isinstance(code, int)
-    return Result(out.getvalue(), err.getvalue(), code)
+    with contextlib.chdir(folder):
+        return run("train", "recipe.toml", *arguments)
 
 
 class Process:

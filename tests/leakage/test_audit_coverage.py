@@ -34,8 +34,11 @@ def draw(generator, canaries, mu):
 
 
 @pytest.mark.parametrize("method", ["one-run", "gaussian"])
-@pytest.mark.parametrize("mu", [0.0, 1.0, 2.0])
-@pytest.mark.parametrize(("canaries", "share"), [(40, 0.1), (40, 1.0), (200, 0.1), (1000, 0.1)])
+@pytest.mark.parametrize("mu", [0.0, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize(
+    ("canaries", "share"),
+    [(40, 0.1), (40, 1.0), (200, 0.1), (1000, 0.1), (40, (0.1, 0.4)), (1000, (0.1, 0.4))],
+)
 def test_one_run_bounds_exceed_the_truth_no_more_often_than_they_may(method, mu, canaries, share):
     generator = np.random.default_rng([71, canaries, int(10 * mu)])
     plan = GuessPlan.two_sided(canaries, share)
@@ -112,6 +115,6 @@ def test_fixed_two_sided_guesses_beat_a_sound_one_sided_search():
             )
         )
         fixed.append(audit(plan, scores, members, delta=DELTA).value)
-    # measured 4.17 and 2.15
-    assert np.mean(fixed) == pytest.approx(4.2, abs=0.25)
+    # measured 4.0 and 2.15
+    assert np.mean(fixed) == pytest.approx(4.0, abs=0.25)
     assert np.mean(searched) < np.mean(fixed) - 1

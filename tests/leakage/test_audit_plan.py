@@ -45,7 +45,7 @@ def test_equal_scores_are_not_taken_in_the_order_of_the_canaries():
     # Members come first, all scores are equal: the order of the canaries would be right every
     # time. 200 right of 400 +- 10; 5 standard deviations: error probability 6e-7, seed fixed.
     members = np.arange(4000) < 2000
-    guesses = GuessPlan.two_sided(4000).guess(np.zeros(4000))
+    guesses = GuessPlan.two_sided(4000, 0.1).guess(np.zeros(4000))
     right = (guesses == np.where(members, 1, -1)).sum()
     assert abs(right - 200) < 50
     other = GuessPlan.two_sided(4000, seed=1).guess(np.zeros(4000))
@@ -53,9 +53,41 @@ def test_equal_scores_are_not_taken_in_the_order_of_the_canaries():
     assert (guesses == GuessPlan.two_sided(4000).guess(np.zeros(4000))).all()
 
 
-@pytest.mark.parametrize(("canaries", "each"), [(2, 1), (19, 1), (100, 5), (1000, 50), (5000, 250)])
-def test_the_default_guesses_a_tenth_from_both_ends(canaries, each):
-    assert GuessPlan.two_sided(canaries) == GuessPlan(highest=each, lowest=each)
+@pytest.mark.parametrize(
+    ("canaries", "tenth", "fifths"), [(19, 1, 3), (100, 5, 20), (1000, 50, 200), (5000, 250, 1000)]
+)
+def test_the_default_guesses_a_tenth_or_two_fifths_from_both_ends(canaries, tenth, fifths):
+    more = GuessPlan(highest=fifths, lowest=fifths)
+    assert GuessPlan.two_sided(canaries) == GuessPlan(
+        highest=tenth, lowest=tenth, alternatives=(more,)
+    )
+    assert GuessPlan.two_sided(canaries, 0.4) == more
+
+
+def test_shares_that_are_the_same_number_of_canaries_are_one_plan():
+    assert GuessPlan.two_sided(2) == GuessPlan(highest=1, lowest=1)
+
+
+@pytest.mark.parametrize("method", ["one-run", "gaussian"])
+@pytest.mark.parametrize("mu", [0.7, 4.0])
+def test_alternatives_share_the_error_and_the_largest_bound_counts(method, mu):
+    scores, members = leaky(400, 0, mu)
+    plan = GuessPlan.two_sided(400, (0.1, 0.4, 0.8))
+    alone = [
+        audit(GuessPlan.two_sided(400, share), scores, members, delta=1e-5, method=method,
+              confidence=1 - 0.06 / 3)
+        for share in (0.1, 0.4, 0.8)
+    ]  # fmt: skip
+    bound = audit(plan, scores, members, delta=1e-5, method=method, confidence=0.94)
+    best = max(alone, key=float)
+    assert bound.value == best.value > 0
+    assert (bound.guesses, bound.correct) == (best.guesses, best.correct)
+    assert bound.ceiling == max(each.ceiling for each in alone)
+    assert bound.confidence == 0.94
+    assert bound.fixed == (
+        "the 20 highest scores guessed in, the 20 lowest out, or 80 and 80, or 160 and 160, at 1/3 "
+        "of the error each"
+    )
 
 
 def test_an_audit_is_the_plan_then_the_count_then_the_bound():
@@ -144,7 +176,9 @@ def test_wrong_plans_methods_and_levels_are_refused():
         GuessPlan(highest=-1, lowest=2)
     with pytest.raises(InputError, match=r"lowest is 2.5"):
         GuessPlan(highest=1, lowest=2.5)
-    for share in (0, -0.1, 1.1, float("nan")):
+    with pytest.raises(InputError, match="alternative has alternatives"):
+        GuessPlan(highest=1, lowest=1, alternatives=(GuessPlan.two_sided(100),))
+    for share in (0, -0.1, 1.1, float("nan"), (), (0.1, 2)):
         with pytest.raises(InputError, match="share is"):
             GuessPlan.two_sided(100, share)
     with pytest.raises(InputError, match="canaries is 1"):

@@ -18,15 +18,40 @@ def make_pool(models: int = 4, records: int = 6, views: int = 2, classes: int = 
     )
 
 
+def same(one: Pool, other: Pool) -> bool:
+    """Whether all arrays of two pools are the same, bit for bit."""
+    for field in dataclasses.fields(Pool):
+        before, after = getattr(one, field.name), getattr(other, field.name)
+        if before is None or after is None:
+            if before is not after:
+                return False
+        elif before.dtype != after.dtype or before.tobytes() != after.tobytes():
+            return False
+    return True
+
+
 def test_a_saved_pool_loads_as_it_was(tmp_path):
     pool = make_pool()
     pool.save(tmp_path / "pool.npz")
     loaded = Pool.load(tmp_path / "pool.npz")
-    for field in dataclasses.fields(Pool):
-        before, after = getattr(pool, field.name), getattr(loaded, field.name)
-        assert before.dtype == after.dtype
-        assert np.array_equal(before, after)
+    assert same(pool, loaded)
+    assert loaded.test_logits is None
     assert [path.name for path in tmp_path.iterdir()] == ["pool.npz"]
+
+
+def test_a_pool_with_test_records_loads_as_it_was(tmp_path):
+    pool = make_pool()
+    logits = np.random.default_rng(0).normal(size=(4, 7, 3)).astype(np.float32)
+    full = dataclasses.replace(pool, test_logits=logits, test_labels=np.arange(7) % 3)
+    full.save(tmp_path / "pool.npz")
+    assert same(full, Pool.load(tmp_path / "pool.npz"))
+
+
+def test_a_pool_is_made_of_its_four_arrays():
+    pool = make_pool()
+    bare = Pool(keep=pool.keep, logits=pool.logits, labels=pool.labels, outlier=pool.outlier)
+    assert bare.accuracy.shape == (4,)
+    assert np.isnan(bare.accuracy).all()
 
 
 def test_a_failed_save_keeps_the_former_file(tmp_path, monkeypatch):
@@ -83,7 +108,17 @@ def _nan(logits: np.ndarray) -> np.ndarray:
         (lambda p: {"labels": p.labels + 3}, "the logits have 3 classes"),
         (lambda p: {"labels": p.labels.astype(float)}, "labels has dtype float64"),
         (lambda p: {"outlier": p.outlier[:1]}, "outlier has shape"),
-        (lambda p: {"accuracy": p.accuracy * np.nan}, "accuracy is .*nan"),
+        (lambda p: {"accuracy": p.accuracy - 2}, "accuracy is .*-"),
+        (lambda p: {"test_labels": p.labels}, "go together"),
+        (lambda p: {"test_labels": p.labels, "test_logits": p.logits}, "test_logits have shape"),
+        (
+            lambda p: {"test_labels": p.labels, "test_logits": p.logits[:, :, 0] + np.inf},
+            "the test_logits of model 0 .* are NaN or infinite",
+        ),
+        (
+            lambda p: {"test_labels": p.labels + 3, "test_logits": p.logits[:, :, 0]},
+            "the test_labels run from",
+        ),
         (lambda p: {"accuracy": p.accuracy + 97}, "shares from 0 to 1"),
     ],
 )
@@ -114,7 +149,7 @@ def test_a_missing_or_broken_file_gives_one_clear_error(tmp_path):
 def test_files_that_are_not_pools_say_what_is_missing(tmp_path):
     pool = make_pool()
     np.savez(tmp_path / "part.npz", keep=pool.keep, logits=pool.logits)
-    with pytest.raises(InputError, match="labels, outlier, accuracy missing; it holds keep, logit"):
+    with pytest.raises(InputError, match="labels, outlier missing; it holds keep, logit"):
         Pool.load(tmp_path / "part.npz")
     np.save(tmp_path / "one.npy", pool.keep)
     with pytest.raises(InputError, match="one array"):

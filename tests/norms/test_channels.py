@@ -58,3 +58,18 @@ def test_a_state_that_does_not_fit_is_told(kind):
     del state["1.running_var"]
     with pytest.raises(RuntimeError, match=r"Missing key.*1\.statistics\.running_var"):
         network(kind(4)).load_state_dict(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_of_another_precision_are_normalized_in_the_wider_one(kind, dtype):
+    layer = kind.with_statistics(torch.tensor([1.0, -2.0]), torch.tensor([4.0, 0.5]))
+    x = torch.randn(3, 2, 4, 4).to(dtype).requires_grad_()
+    wide = torch.promote_types(dtype, torch.float32)
+    y = layer.statistics(x)
+    assert y.dtype == wide
+    kept = layer.statistics
+    mean, var = (t.to(wide).view(1, 2, 1, 1) for t in (kept.running_mean, kept.running_var))
+    torch.testing.assert_close(y, (x.to(wide) - mean) / (var + 1e-5).sqrt(), rtol=1e-5, atol=1e-6)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.dtype == dtype

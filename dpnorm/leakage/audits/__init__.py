@@ -10,6 +10,8 @@ from dpnorm.leakage.audits.multi_run import multi_run_epsilon, multi_run_gaussia
 from dpnorm.leakage.audits.one_run import one_run_epsilon, one_run_p_value
 from dpnorm.leakage.audits.one_run_gaussian import one_run_gaussian_epsilon
 from dpnorm.leakage.audits.plan import GuessPlan
+from dpnorm.leakage.audits.pools import PoolAudit, audit_pool, audit_pool_record
+from dpnorm.leakage.audits.training import TrainingAudit, audit_training
 from dpnorm.leakage.audits.trials import Trials
 
 __all__ = [
@@ -22,4 +24,9 @@ __all__ = [
     "multi_run_gaussian_epsilon",
     "Trials",
     "METHODS",
+    "audit_training",
+    "TrainingAudit",
+    "audit_pool",
+    "audit_pool_record",
+    "PoolAudit",
 ]

@@ -30,9 +30,10 @@ def audit(
 
     **Guarantee.** That of the method (`one_run_epsilon`, `one_run_gaussian_epsilon`), if the plan
     and the method were chosen before this membership was known and each canary was in by a fair
-    coin of its own, tossed independently of all others. Canaries of which exactly half are in do
-    not meet this, and nothing here can see it. Several plans or methods tried on the same
-    canaries, the best reported, void it too.
+    coin of its own, tossed independently of all others. A plan and its k alternatives are judged at
+    1 - (1 - confidence) / (k + 1) each, so that all hold together (Bonferroni). Canaries of which
+    exactly half are in do not meet this, and nothing here can see it. Several calls with other
+    plans or methods on the same canaries, the best reported, void it too.
 
     Args:
         plan: made before; None only with `heuristic`.
@@ -65,8 +66,17 @@ def audit(
     if plan is None:
         inside = require_members(members, values.size)
         return best_threshold(METHODS[method], values, inside, **level)
-    guesses = plan.guess(values)
-    inside = require_members(members, values.size)
-    correct = int(np.sum(guesses == np.where(inside, 1, -1)))
-    bound = METHODS[method](correct, plan.guesses, values.size, **level)
-    return dataclasses.replace(bound, fixed=str(plan))
+    plans = (dataclasses.replace(plan, alternatives=()), *plan.alternatives)
+    guesses = [each.guess(values) for each in plans]
+    truth = np.where(require_members(members, values.size), 1, -1)
+    level["confidence"] = 1 - (1 - confidence) / len(plans)
+    bounds = [
+        METHODS[method](int(np.sum(own == truth)), each.guesses, values.size, **level)
+        for each, own in zip(plans, guesses, strict=True)
+    ]
+    return dataclasses.replace(
+        max(bounds, key=float),
+        confidence=confidence,
+        ceiling=max(bound.ceiling for bound in bounds),
+        fixed=str(plan),
+    )

@@ -7,6 +7,7 @@ import pytest
 from dpnorm.benchmark.html import to_html
 from dpnorm.benchmark.results import BenchmarkResult, Curve, Row, Timing
 from dpnorm.leakage.estimate import Estimate
+from tests.benchmark.report.made_up import made_up_run
 
 PLAIN_ACCURACY = {
     "batch": 0.972, "none": 0.941, "group": 0.966, "layer": 0.962, "instance": 0.958,
@@ -111,7 +112,25 @@ def page(result: BenchmarkResult) -> str:
     return to_html(result)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def wide() -> BenchmarkResult:
+    """A run of several seeds with everything that a report can show."""
+    return made_up_run()
+
+
+@pytest.fixture(scope="session")
+def wide_page(wide: BenchmarkResult) -> str:
+    """report.html of that run."""
+    return to_html(wide)
+
+
+@pytest.fixture(scope="session")
+def hostile_page(hostile: BenchmarkResult) -> str:
+    """report.html of the hostile run."""
+    return to_html(hostile)
+
+
+@pytest.fixture(scope="session")
 def hostile(result: BenchmarkResult) -> BenchmarkResult:
     """The same run with names that try to break out of each format."""
     name = "<script>alert(1)</script>\"'|`$x$\n\x1b[31m[red]&amp;"

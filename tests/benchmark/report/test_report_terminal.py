@@ -5,30 +5,16 @@ Refresh the golden text after a wanted change, and read the difference before ke
     DPNORM_REFRESH_GOLDEN=1 python -m pytest tests/benchmark/report/test_report_terminal.py
 """
 
-import io
 import os
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from dpnorm.benchmark.results import BenchmarkResult, Row
-from dpnorm.benchmark.terminal import render_terminal
+from tests.benchmark.report.printing import printed
 
 GOLDEN = Path(__file__).with_name("terminal_80_columns.txt")
-
-
-def printed(
-    result: BenchmarkResult, width: int = 80, encoding: str = "utf-8", *, tty: bool = False
-) -> str:
-    raw = io.BytesIO()
-    file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
-    colours = "standard" if tty else "auto"
-    console = Console(file=file, width=width, force_terminal=tty, color_system=colours, _environ={})
-    console.print(render_terminal(result))
-    file.flush()
-    return raw.getvalue().decode(encoding)
 
 
 def test_the_table_at_80_columns_equals_its_golden_text(result):
@@ -72,3 +58,23 @@ def test_a_hostile_name_reaches_the_terminal_as_text(hostile):
     text = printed(hostile, width=200)
     assert "\x1b" not in text
     assert r"\n\x1b[31m[red]" in text
+
+
+def test_the_wide_run_fits_80_columns_with_every_number_whole(wide):
+    lines = printed(wide).splitlines()
+    assert max(cell_len(line) for line in lines) <= 80
+    row = next(row for row in wide.rows if row.variant == "weight-standardized")
+    assert any(f"{100 * row.memorized.value:.1f} ± 5.0" in line for line in lines)
+
+
+def test_a_block_a_seed_where_there_are_several(wide):
+    text = printed(wide)
+    for seed in (0, 1):
+        assert f"── DP-SGD, target ε = 8, δ = 1e-5, seed {seed}" in text
+
+
+def test_what_failed_or_is_incomplete_says_so_like_what_was_refused(wide):
+    text = " ".join(printed(wide).split())
+    assert "folded is refused at ε = 8 and 1. Check says unproven: DPN901" in text
+    assert "evonorm failed at ε = 8 (seed 1). MemoryError: 3 | GiB" in text
+    assert "none is incomplete at ε = 1. 1 of 8 members is missing" in text
