@@ -1,5 +1,7 @@
 # make demo    the main job on data that ships with scikit-learn, from nothing but Python and pip
 # make test    the whole test suite but for the slow marks
+# make notebooks  runs every notebook and writes it, with its plots, to build/notebooks
+# make docs    builds the documentation, strictly, to build/site
 # make check   lint, format, types and the import contract
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 SUITE := quick
 
-.PHONY: demo install test test-slow test-peers check format clean
+.PHONY: demo install test test-slow test-peers notebooks docs check format clean
 
 demo: $(STAMP)
 	$(BIN)/dpnorm bench run $(SUITE)
@@ -19,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "dpnorm needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[vision,mnist,ray,mlflow,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[vision,mnist,ray,mlflow,notebooks,docs,dev]'
 	@touch $(STAMP)
 
 test: $(STAMP)
@@ -37,6 +39,12 @@ $(PEERS)/.installed: tests/peers/requirements.txt
 
 test-peers: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python -m pytest tests/peers -m peers --durations=5
+
+notebooks: $(STAMP)
+	$(BIN)/python -m notebooks
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 check: $(STAMP)
 	$(BIN)/ruff check .
