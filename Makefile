@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not peers" --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow and not peers" --durations=10
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow --durations=10

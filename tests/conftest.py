@@ -1,5 +1,10 @@
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples each time; `--hypothesis-profile=default` draws others
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,7 +20,7 @@ from torch import distributed
 
 ROOT = Path(__file__).parents[1]
 WORLD = 2
-SILENCE = timedelta(seconds=30)  # that a process waits for the other one
+SILENCE = timedelta(seconds=120)  # that a process waits for the other one
 
 Rank = tuple[dict[str, torch.Tensor], dict[str, Any]]
 

@@ -75,13 +75,13 @@ def run_undisturbed(suite: Path, runs: Path, limit: float) -> float:
 def undisturbed(tmp_path_factory):
     runs = tmp_path_factory.mktemp("undisturbed")
     suite = written_suite(SUITE, runs)
-    return suite, runs, run_undisturbed(suite, runs, 240)
+    return suite, runs, run_undisturbed(suite, runs, 600)
 
 
 def test_five_kills_at_random_moments_change_nothing(undisturbed, tmp_path):
     suite, runs, whole = undisturbed
     assert kill_at_random(suite, tmp_path, 5, whole * 0.8, seed=1) >= 1
-    go_on_and_compare(suite, tmp_path, runs, 240)
+    go_on_and_compare(suite, tmp_path, runs, 600)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def test_two_runs_in_one_folder_do_not_hurt_each_other(tmp_path):
     runs = tmp_path / "runs"
     both = [begin(suite, runs) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=240)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said
     run_suite(SUITE, tmp_path / "alone")
     mine = (runs / "killed" / "results.csv").read_bytes()

@@ -53,12 +53,18 @@ def test_help_answers_within_half_a_second_and_imports_nothing_heavy():
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "assert not {'torch', 'opacus', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
     )
-    best = float("inf")
-    for _ in range(3):  # the best of three: other work on the machine only adds
+    # a machine may be slow: then no more than three times what the parser of the line itself takes
+    assert _best_seconds(code) < max(0.5, 3 * _best_seconds("import typer"))
+
+
+def _best_seconds(code: str) -> float:
+    """Of three runs: other work on the machine only adds."""
+    found = []
+    for _ in range(3):
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.5
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def test_the_command_ends_a_mistake_without_a_traceback():
