@@ -1,5 +1,6 @@
 """sensitivity: how far one record moves the clipped gradient sum, and what that is in epsilon."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,7 +89,8 @@ def sensitivity(
     """Measures how far one added record moves the clipped gradient sum.
 
     The per-record gradients are those that Opacus's samplers compute. Records to add are the given
-    ones at several scales and noise, with the labels of the batch; "ascent" then climbs from the
+    ones at several scales and noise, with the labels of the batch, each of which is tried once
+    before one is tried again; "ascent" then climbs from the
     worst of them along the gradient of the movement's input by random search.
 
     Args:
@@ -161,6 +163,7 @@ def sensitivity(
 def _outliers(inputs: Inputs, targets: Any, generator: torch.Generator) -> list[tuple[Inputs, Any]]:
     """Datasets with one record more: copies of records and noise, at several scales."""
     records = batch_size(inputs)
+    labels = itertools.cycle(_label_rows(targets, records, generator))
     candidates = []
     for scale in SCALES:
         for draw in range(DRAWS):
@@ -175,14 +178,29 @@ def _outliers(inputs: Inputs, targets: Any, generator: torch.Generator) -> list[
                     row = (row if draw % 2 else noise) * scale
                 return torch.cat([tensor, row])
 
-            label = int(torch.randint(records, (), generator=generator))
-
-            def labelled(tensor: Tensor, label: int = label) -> Tensor:
+            def labelled(tensor: Tensor, label: int = next(labels)) -> Tensor:
                 return torch.cat([tensor, tensor[label : label + 1]])
 
-            labels = map_tensors(labelled, targets)
-            candidates.append((map_tensors(added, inputs), labels))
+            candidates.append((map_tensors(added, inputs), map_tensors(labelled, targets)))
     return candidates
+
+
+def _label_rows(targets: Any, records: int, generator: torch.Generator) -> list[int]:
+    """Records in random order, those first that are the first of their label in that order.
+
+    A loss may couple records through a rare label alone.
+    """
+    order = torch.randperm(records, generator=generator).tolist()
+    leaves: list[Tensor] = []
+    map_tensors(leaves.append, targets)
+    rows = [leaf.reshape(records, -1) for leaf in leaves if leaf.dim() and len(leaf) == records]
+    seen: set[tuple[Any, ...]] = set()
+    first, others = [], []
+    for record in order:
+        label = tuple(tuple(row[record].tolist()) for row in rows)
+        (others if label in seen else first).append(record)
+        seen.add(label)
+    return first + others
 
 
 def _nearby(

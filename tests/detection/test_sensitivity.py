@@ -74,6 +74,15 @@ def test_ratio_equals_one_record_at_a_time():
     assert found.ratio == pytest.approx(1.0, abs=1e-6)  # every record here is clipped
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_rarest_label_is_tried(seed):
+    """A mean over the weights of the labels: only a record of the heavy one moves the others."""
+    weight = torch.tensor([1.0, 1.0, 50.0])
+    y = torch.tensor([2, 0, 1, 0, 1, 0, 1, 0])
+    loss = nn.CrossEntropyLoss(weight=weight)
+    assert sensitivity(network(nn.GroupNorm(2, 8)), X, y, loss, clip=1.0, seed=seed).ratio > 1.7
+
+
 @pytest.mark.parametrize("mu", [0.1, 0.5, 1.0, 3.0, 8.0])
 @pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8])
 def test_gaussian_epsilon_has_the_delta_that_was_asked_for(mu, delta):
