@@ -195,7 +195,8 @@ def _label_rows(targets: Any, records: int, generator: torch.Generator) -> list[
     map_tensors(leaves.append, targets)
     rows = [leaf.reshape(records, -1) for leaf in leaves if leaf.dim() and len(leaf) == records]
     seen: set[tuple[Any, ...]] = set()
-    first, others = [], []
+    first: list[int] = []
+    others: list[int] = []
     for record in order:
         label = tuple(tuple(row[record].tolist()) for row in rows)
         (others if label in seen else first).append(record)

@@ -13,6 +13,7 @@ from dpnorm.detection.movement import rounding
 from dpnorm.detection.preserve import preserved
 from dpnorm.errors import RefusedError
 from dpnorm.gradients import Rows
+from dpnorm.gradients.outer import dense
 from dpnorm.privacy.grad_sample import RecordGradSampleHooks
 
 SLACK = 30  # sums over records and positions run in another order
@@ -23,8 +24,7 @@ def require_consistent(
     rows: Mapping[str, Rows],
     inputs: Inputs,
     *,
-    exact: bool,
-    force_functorch: bool = False,
+    mode: str,
 ) -> None:
     """Runs a batch forward and backward, and compares.
 
@@ -37,18 +37,23 @@ def require_consistent(
         model: in training mode; it comes back as it was.
         rows: which rows of a module belong to which record.
         inputs: a few records.
-        exact: let random draws be; otherwise they are made constant for the comparison.
-        force_functorch: take no sampler of Opacus.
+        mode: of gradient sampling. Under "ghost" random draws are let be, since norms and gradients
+            are of one pass; otherwise they are made constant for the comparison.
 
     Raises:
         RefusedError: for some parameter they do not add up.
     """
     with preserved(model):
         hooks = RecordGradSampleHooks(
-            model, rows=rows, own=True, loss_reduction="sum", force_functorch=force_functorch
+            model,
+            rows=rows,
+            own=True,
+            lean=mode == "lean",
+            loss_reduction="sum",
+            force_functorch=mode == "functorch",
         )
         try:
-            with torch.enable_grad(), nullcontext() if exact else ConstantDraws():
+            with torch.enable_grad(), nullcontext() if mode == "ghost" else ConstantDraws():
                 whole, by_record = _both(model, hooks, inputs)
         finally:
             hooks.cleanup()
@@ -80,4 +85,4 @@ def _both(
     whole = {
         p: torch.zeros_like(p) if g is None else g for p, g in zip(trainable, plain, strict=True)
     }
-    return whole, {p: p.grad_sample.sum(0) for p in trainable}  # type: ignore[attr-defined]
+    return whole, {p: dense(p.grad_sample).sum(0) for p in trainable}  # type: ignore[attr-defined]

@@ -196,7 +196,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 data loader, whose batches are then taken for (inputs, targets).
             allow: "unproven" or "refuted" trains what check does not prove.
             loss_reduction: "mean" or "sum", that of the loss.
-            grad_sample_mode: "hooks", "functorch", "ghost", or "ew" for Opacus's own.
+            grad_sample_mode: "hooks", "functorch", "ghost", "lean", or "ew" for Opacus's own.
             poisson_sampling: False leaves the batches as they are.
             clipping: "flat", "per_layer", or "adaptive" with Opacus's five arguments for it.
             statistics_noise_ratio: r, the noise of private statistics over that of the gradients,
@@ -563,13 +563,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         report = judged(module, inputs, targets, criterion, loss_reduction, allow)
         self._facts["draws"] = draws_at_random(module, inputs)
         if mode != "ew":
-            require_consistent(
-                module,
-                report.rows,
-                inputs,
-                exact=mode == "ghost",
-                force_functorch=mode == "functorch",
-            )
+            require_consistent(module, report.rows, inputs, mode=mode)
         else:
             require_expanded_weights(module, report, inputs)
         return report

@@ -24,7 +24,10 @@ from torch import Tensor, nn
 from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
+from dpnorm.gradients.lean import lean_layer
+from dpnorm.gradients.outer import Samples, added, row_norms
 from dpnorm.privacy.ghost import linear_norms
+from dpnorm.privacy.lean_forward import LeanForward
 from dpnorm.privacy.statistics import StatisticsRelease
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
@@ -57,14 +60,6 @@ NOT_FINITE = (
 )
 
 
-def row_norms(samples: Tensor) -> Tensor:
-    """The norm of each row: (records, ...) -> (records,)."""
-    if not samples.numel():
-        return samples.new_zeros(len(samples))
-    wide = samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
-    return wide.reshape(len(samples), -1).norm(2, dim=1)
-
-
 class _OneGradientARecord(GradSampleHooks):
     """What both of Opacus's hook classes get in place of their own hooks."""
 
@@ -74,10 +69,12 @@ class _OneGradientARecord(GradSampleHooks):
         *,
         rows: Mapping[str, Rows],
         own: bool = False,
+        lean: bool = False,
         statistics: StatisticsRelease | None = None,
         **options: Any,
     ) -> None:
         object.__setattr__(self, "_rows", dict(rows))  # asked for while nn.Module is not set up
+        object.__setattr__(self, "_lean", lean)
         object.__setattr__(self, "_own", own)  # whether it listens while a model is judged
         object.__setattr__(self, "_statistics", statistics)
         super().__init__(m, **options)
@@ -118,7 +115,7 @@ class _OneGradientARecord(GradSampleHooks):
         flags = [(name, p, p.requires_grad) for name, p in self._module.named_parameters()]
 
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if module is not self._module or not self._listens():
+            if module is not self._module or not self.listens():
                 return
             _require_as_judged(self._module, modes, flags)
             tensors = tensors_of((args, kwargs))
@@ -144,35 +141,48 @@ class _OneGradientARecord(GradSampleHooks):
         )
 
     def _watch(self, unit: Unit) -> None:
+        handles = self.autograd_grad_sample_hooks
+        layer = lean_layer(unit.module) if self._lean and not unit.functional else None
+        if layer is not None:
+            handles.append(LeanForward(unit, layer, self))
+            return
         waiting: list[Arguments] = []
 
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-            if module is unit.module and self._listens():
+            if module is unit.module and self.listens():
                 waiting.append(Arguments.kept(unit, args, kwargs))
 
         def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if module is not unit.module or not self._listens() or not waiting:
-                return
-            given, running = waiting.pop(), self._running
-            outputs = [
-                (index, out)
-                for index, out in enumerate(tensors_of(output))
-                if out.requires_grad and not any(out is o for o in tensors_of(output)[:index])
-            ]
-            if not outputs:
-                return
-            if running is None:
-                raise RefusedError(
-                    f"refused: {unit.path or 'the model'} ran outside of a forward pass of the "
-                    "model, so that the number of records is not known: call the model itself"
-                )
-            running.uses.update(p for p in unit.module.parameters() if p.requires_grad)
-            for index, out in outputs:
-                out.register_hook(partial(self._arrived, unit, given, running, index))
+            if module is unit.module and self.listens() and waiting:
+                self.heard(unit, waiting.pop(), output)
 
-        handles = self.autograd_grad_sample_hooks
         handles.append(unit.module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(unit.module.register_forward_hook(after, with_kwargs=True))
+
+    def heard(self, unit: Unit, given: Arguments, output: Any) -> None:
+        """A unit ran: the gradient of its output will yield those of the records."""
+        tensors = tensors_of(output)
+        outputs = [
+            (index, out)
+            for index, out in enumerate(tensors)
+            if out.requires_grad and not any(out is o for o in tensors[:index])
+        ]
+        if not outputs:
+            return
+        running = self.ran(unit)
+        for index, out in outputs:
+            out.register_hook(partial(self._arrived, unit, given, running, index))
+
+    def ran(self, unit: Unit) -> Pass:
+        """A unit has run in the present forward pass, which is returned."""
+        running = self._running
+        if running is None:
+            raise RefusedError(
+                f"refused: {unit.path or 'the model'} ran outside of a forward pass of the "
+                "model, so that the number of records is not known: call the model itself"
+            )
+        running.uses.update(p for p in unit.module.parameters() if p.requires_grad)
+        return running
 
     def _watch_statistics(self) -> None:
         if self._statistics is None:
@@ -180,7 +190,7 @@ class _OneGradientARecord(GradSampleHooks):
 
         def listen(place: int, module: nn.Module, args: Any, output: Tensor) -> None:
             # not while a module runs again record by record: once a record is enough
-            if self._listens() and self._running is not None:
+            if self.listens() and self._running is not None:
                 said = self._statistics.said_at(place, output, self._running.records)
                 self._running.said.setdefault(place, []).append(said)
 
@@ -188,7 +198,8 @@ class _OneGradientARecord(GradSampleHooks):
             handle = layer.register_forward_hook(partial(listen, place))
             self.autograd_grad_sample_hooks.append(handle)
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
+        """Whether the gradients of the records are wanted now."""
         active = self.hooks_enabled and self._module.training and not self._recomputing
         return bool(active and torch.is_grad_enabled() and not (is_judging() and not self._own))
 
@@ -196,8 +207,26 @@ class _OneGradientARecord(GradSampleHooks):
         self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
         """An output's gradient is there: each record's part of it goes to the parameters."""
-        if not self.hooks_enabled:
+        scale = self.begin(unit, own, gradient)
+        if scale is None:
             return
+        self._recomputing = True
+        try:
+            self._sample(unit, given, own, output, gradient.detach() * scale)
+        finally:
+            self._recomputing = False
+
+    def begin(self, unit: Unit, own: Pass, slope: Tensor) -> float | None:
+        """The backward pass has come to a unit's output.
+
+        Returns:
+            By what the records' gradients are to be multiplied; None where they are not wanted.
+
+        Raises:
+            RefusedError: records would be counted twice, or have other rows than when judged.
+        """
+        if not self.hooks_enabled:
+            return None
         if own.over:
             raise RefusedError(
                 "refused: a second backward pass through one forward pass would count each record "
@@ -211,20 +240,23 @@ class _OneGradientARecord(GradSampleHooks):
                 "refused: one backward pass goes through two forward passes of the model, whose "
                 "rows may be of different records: call the model once a step"
             )
-        scale = own.records if self._scaled_by_records else 1
-        self._recomputing = True
-        try:
-            self._sample(unit, given, own, output, gradient.detach() * scale)
-        finally:
-            self._recomputing = False
+        unit.require_rows(slope, own.records)
+        return own.records if self._scaled_by_records else 1
+
+    def records(self, own: Pass) -> int:
+        """Of how many records a forward pass was."""
+        return own.records
 
     def _sample(
         self, unit: Unit, given: Arguments, own: Pass, output: int, gradient: Tensor
     ) -> None:
         for parameter, found in unit.gradients(given, gradient, own.records, output).items():
-            before = parameter.__dict__.get("_current_grad_sample")
-            total = found if before is None else before + found
-            parameter._current_grad_sample = total  # type: ignore[attr-defined]
+            self.take(parameter, found)
+
+    def take(self, parameter: nn.Parameter, samples: Samples) -> None:
+        """The records' gradients of one parameter; of several calls they add up."""
+        before = parameter.__dict__.get("_current_grad_sample")
+        parameter._current_grad_sample = added(before, samples)  # type: ignore[attr-defined]
 
     def _end_backward(self) -> None:
         """Once a backward pass is over, what every parameter got is one batch's gradients."""
@@ -238,7 +270,7 @@ class _OneGradientARecord(GradSampleHooks):
             own = parameter.__dict__.pop("_current_grad_sample", None)
             self._finish(parameter, own, records)
 
-    def _finish(self, parameter: nn.Parameter, own: Tensor | None, records: int) -> None:
+    def _finish(self, parameter: nn.Parameter, own: Samples | None, records: int) -> None:
         if own is None:  # no record moved it
             own = parameter.new_zeros((records, *parameter.shape))
         before = parameter.grad_sample  # type: ignore[attr-defined]
@@ -370,7 +402,6 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
         if not (self._is_plain_linear(unit, own) and own.records):
             super()._sample(unit, given, own, output, gradient)
             return
-        unit.require_rows(gradient, own.records)
         (x,), _ = given.unchanged(unit.path)
         x = unit.rows.grouped(x, own.records).flatten(1, -2)
         gradient = unit.rows.grouped(gradient, own.records).flatten(1, -2)
@@ -383,7 +414,7 @@ class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):
         plain = type(unit.module) is nn.Linear and not unit.functional
         return self.use_ghost_clipping and plain and once
 
-    def _finish(self, parameter: nn.Parameter, own: Tensor | None, records: int) -> None:
+    def _finish(self, parameter: nn.Parameter, own: Samples | None, records: int) -> None:
         norm = parameter.__dict__.pop("_current_norm", None)
         if norm is None:
             norm = parameter.new_zeros(records)
@@ -410,12 +441,14 @@ class RecordGhostModule(_OneNormARecord, GradSampleModuleFastGradientClipping):
 _CLASSES: dict[tuple[str, bool], type[_OneGradientARecord]] = {
     ("hooks", True): RecordGradSampleModule,
     ("functorch", True): RecordGradSampleModule,
+    ("lean", True): RecordGradSampleModule,
     ("ghost", True): RecordGhostModule,
     ("hooks", False): RecordGradSampleHooks,
     ("functorch", False): RecordGradSampleHooks,
+    ("lean", False): RecordGradSampleHooks,
     ("ghost", False): RecordGhostHooks,
 }
-MODES = ("hooks", "functorch", "ghost")
+MODES = ("hooks", "functorch", "ghost", "lean")
 
 
 def hooks_for(
@@ -433,7 +466,8 @@ def hooks_for(
         model: that `check` has judged, in training mode.
         rows: of the report (`Report.rows`).
         mode: "hooks" takes Opacus's samplers where there are some, "functorch" none, "ghost" only
-            norms, for Opacus's ghost clipping.
+            norms, for Opacus's ghost clipping; "lean" runs the layers that it knows without the
+            gradient of the batch (`dpnorm.gradients.lean`), and the others by hooks.
         wrap_model: return a module around the model; else an object that holds the hooks.
         loss_reduction: "mean" or "sum", that of the loss.
         options: `statistics` of layers with private ones, and those of Opacus's class, such as
@@ -447,4 +481,5 @@ def hooks_for(
         raise unknown_name("grad_sample_mode", mode, MODES)
     if mode == "functorch":
         options["force_functorch"] = True
+    options["lean"] = mode == "lean"
     return _CLASSES[mode, wrap_model](model, rows=rows, loss_reduction=loss_reduction, **options)

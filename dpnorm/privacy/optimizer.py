@@ -15,8 +15,9 @@ from opacus.optimizers.optimizer import (
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
+from dpnorm.gradients.outer import Samples, joined, row_norms, weighted_sum, without
 from dpnorm.privacy.clipping import AdaptiveClipping, FlatClipping
-from dpnorm.privacy.grad_sample import NOT_FINITE, row_norms
+from dpnorm.privacy.grad_sample import NOT_FINITE
 from dpnorm.privacy.joint import split_noise
 from dpnorm.privacy.ledger import Release
 from dpnorm.privacy.statistics import StatisticsRelease
@@ -127,7 +128,10 @@ class PrivateOptimizer(DPOptimizer):
 
     @property
     def accumulated_iterations(self) -> int:
-        return 1 if self._ghost is not None else super().accumulated_iterations
+        if self._ghost is not None:
+            return 1
+        (batches,) = {len(_parts(p)) for p in self.params}
+        return batches
 
     def noises(self) -> tuple[float, float]:
         """The noise multipliers of gradients and statistics; the latter 0 where there are none."""
@@ -254,15 +258,7 @@ class PrivateOptimizer(DPOptimizer):
                 )
             return
         for p in self.params:
-            found = getattr(p, "grad_sample", None)
-            if found is None:
-                raise InputError(
-                    "there are no gradients of records to step by: run the model that make_private "
-                    "returned forward, in training mode, and backward before optimizer.step()"
-                )
-            if any(
-                hasattr(g, "_processed") for g in (found if isinstance(found, list) else [found])
-            ):
+            if any(hasattr(part, "_processed") for part in _parts(p)):
                 raise InputError(
                     "these gradients were stepped by already: call optimizer.zero_grad() before "
                     "each backward pass"
@@ -272,7 +268,7 @@ class PrivateOptimizer(DPOptimizer):
         if self._ghost is not None:
             self._accumulate_clipped()
             return
-        samples = [self._get_flat_grad_sample(p) for p in self.params]
+        samples = [joined(_parts(p)) for p in self.params]
         device = samples[0].device
         norms = torch.stack([row_norms(g).to(device) for g in samples])
         usable = norms.sum(0).isfinite()
@@ -285,13 +281,10 @@ class PrivateOptimizer(DPOptimizer):
         self._largest_clip = max(self._largest_clip, self.max_grad_norm)
         factors = self.clipping.factors(norms, self.max_grad_norm)
         for p, g, factor in zip(self.params, samples, factors, strict=True):
-            _check_processed_flag(p.grad_sample)
-            if dropped:
-                g = g.masked_fill(~usable.to(g.device).view(-1, *[1] * (g.dim() - 1)), 0.0)
-            wide = _wide(g.to(p.dtype) if p.dtype == torch.float64 else g)
-            total = torch.einsum("i,i...", factor.to(wide), wide)
+            total = weighted_sum(without(g, usable) if dropped else g, factor, p.dtype)
             p.summed_grad = _added(p.summed_grad, total)
-            _mark_as_processed(p.grad_sample)
+            for part in _parts(p):
+                part._processed = True  # type: ignore[union-attr]
         if self.statistics is not None:
             self.statistics.accumulate(usable)
 
@@ -357,6 +350,21 @@ class PrivateOptimizer(DPOptimizer):
                 self.max_grad_norm, float(self._noisy_count) / self._batches / self.world_size
             )
             self._noisy_count = None
+
+
+def _parts(parameter: nn.Parameter) -> list[Samples]:
+    """The records' gradients of a parameter, a part for each batch that was run backward.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = getattr(parameter, "grad_sample", None)
+    if found is None:
+        raise InputError(
+            "there are no gradients of records to step by: run the model that make_private "
+            "returned forward, in training mode, and backward before optimizer.step()"
+        )
+    return found if isinstance(found, list) else [found]
 
 
 def _wide(gradient: Tensor) -> Tensor:

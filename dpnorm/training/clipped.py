@@ -21,7 +21,7 @@ class ClippedSteps:
     Args:
         network: that was judged, in training mode.
         rows: which rows of its modules belong to which record.
-        mode: "hooks", "functorch", "ghost" or "ew".
+        mode: "hooks", "lean", "functorch", "ghost" or "ew".
         optimizer: over its trainable parameters.
         noise: the noise multiplier of all that a step releases together.
         clip: the norm to which each record's gradient is clipped.

@@ -12,7 +12,7 @@ from dpnorm.detection.preserve import preserved
 SHARE = 4  # of the memory one part is taken: other processes, and the heap, want theirs
 PASSES = 3.0  # a value that is kept for the backward pass, its gradient, and what a layer works in
 SAMPLES = 2.0  # the gradients of the records, and a copy that is scaled, masked or put together
-MODES_WITH_SAMPLES = ("hooks", "functorch", "ew")
+MODES_WITH_SAMPLES = ("hooks", "lean", "functorch", "ew")
 
 
 def records_that_fit(

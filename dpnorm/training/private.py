@@ -238,13 +238,7 @@ class PrivateSteps:
             if mode == "ew":
                 require_expanded_weights(network, self._report, x)
             else:
-                require_consistent(
-                    network,
-                    self._report.rows,
-                    x,
-                    exact=mode == "ghost",
-                    force_functorch=mode == "functorch",
-                )
+                require_consistent(network, self._report.rows, x, mode=mode)
 
         if mode != "auto":
             require(mode)

@@ -11,7 +11,7 @@ from dpnorm.detection import Report
 from dpnorm.errors import DpnormError, RefusedError
 from dpnorm.training.clipped import ClippedSteps
 
-MODES = ("hooks", "ew", "functorch", "ghost")
+MODES = ("lean", "hooks", "ew", "functorch", "ghost")
 ROUNDS = 3  # each mode is timed so often, after one round that is not; the best counts
 
 

@@ -85,7 +85,10 @@ def test_pools_are_audited_as_they_are(pool):
         (["train.toml", "--delta", "1e-6"], ["privacy.delta=1e-06"]),
         (["pool.npz", "--canaries", "100"], ["--canaries", "go with a recipe"]),
         (["train.toml", "--method", "multi-run"], ["multi-run takes a pool"]),
-        (["train.toml", "training.grad_sample_mode=ghost"], ["take 'hooks' or 'functorch'"]),
+        (
+            ["train.toml", "training.grad_sample_mode=ghost"],
+            ["take 'hooks', 'lean' or 'functorch'"],
+        ),
         (["pool.npz", "a=b"], ["settings go with a recipe"]),
         (["pool.npz", "--confidence", "2"], ["confidence"]),
         (["none.npz"], ["none.npz"]),

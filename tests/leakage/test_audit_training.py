@@ -62,7 +62,7 @@ def moved_by_canaries(data, config):
     return moved[inside], moved[~inside]
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch"])
 @pytest.mark.parametrize("physical", [None, 37])
 def test_what_is_injected_is_released_and_nothing_else_changes(data, mode, physical):
     update = {"grad_sample_mode": mode, "physical_batch_size": physical}
@@ -260,7 +260,7 @@ def test_numbers_that_do_not_fit_are_refused(data, options, message):
 
 def test_modes_without_gradients_of_single_records_are_refused(data):
     config = FULL.model_copy(update={"grad_sample_mode": "ghost"})
-    with pytest.raises(InputError, match="take 'hooks' or 'functorch'"):
+    with pytest.raises(InputError, match="take 'hooks', 'lean' or 'functorch'"):
         audit_training(model(), data, config, privacy(1.0))
 
 

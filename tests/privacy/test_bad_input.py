@@ -266,7 +266,7 @@ def test_an_unknown_accountant_is_refused_with_what_is_near():
             dpnorm.PrivacyEngine(accountant=name)
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 def test_what_fails_late_leaves_no_hooks(mode, monkeypatch):
     attempt = Attempt()
 
@@ -451,7 +451,7 @@ def spoiled(*, where=0, value=NAN):
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "ghost"])
 def test_a_model_is_not_judged_on_records_that_are_not_finite(value, mode):
     attempt = Attempt()
     data, sound = of(spoiled(value=value)), records().tensors[0][:4]
@@ -608,7 +608,7 @@ def test_ghost_clipping_stops_at_a_gradient_that_is_not_finite_before_anything_m
 # A pass that is left early
 
 
-@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "ghost"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("poisson", [True, False])
 @pytest.mark.parametrize("cleared", ["before", "after"])

@@ -45,7 +45,7 @@ def test_two_processes_train_what_one_does_with_the_batches_of_both(ranks, name)
     assert ("clip" in moved) == (SCENARIOS[name].clipping == "adaptive")
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 def test_a_process_without_a_record_takes_the_step_with_the_other_one(ranks, mode):
     drawn = [facts[f"small batches, {mode}"]["drawn"] for _, facts in ranks]
     kinds = {(bool(a), bool(b)) for a, b in zip(*drawn, strict=True)}

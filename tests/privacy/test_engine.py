@@ -77,7 +77,7 @@ def test_a_step_is_the_one_that_opacus_takes(mode):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 @pytest.mark.parametrize(
     ("build", "shape"), [(lambda: head(Block()), (4, 5, 5)), (Windows, (4, 6))]
 )
@@ -115,7 +115,7 @@ def test_a_layer_that_was_proven_in_evaluation_may_not_be_trained():
         wrapped(x)
 
 
-@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "ghost"])
 def test_what_is_trained_may_not_change_afterwards(mode):
     model = plain()
     model[0].weight.requires_grad_(False)
@@ -433,7 +433,7 @@ def test_steps_without_gradients_are_errors_and_a_copy_of_the_optimizer_too():
         copy.deepcopy(optimizer)
 
 
-@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "ghost"])
 def test_half_precision_is_clipped_in_single(mode):
     model = nn.Sequential(nn.Linear(300, 3)).to(torch.bfloat16)
     data = TensorDataset(torch.randn(4, 300).to(torch.bfloat16) * 100, torch.arange(4) % 3)
@@ -465,7 +465,7 @@ def test_the_optimizer_that_was_made_private_does_not_step_by_itself():
     optimizer.step()
 
 
-@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "ghost"])
 def test_noise_is_that_of_the_largest_clipping_norm_of_a_logical_batch(mode):
     engine = dpnorm.PrivacyEngine()
     wrapped, optimizer, criterion = private(engine, plain(), loader(4, 5, 5), mode=mode, noise=1.0)

@@ -238,7 +238,7 @@ def test_numbers_that_overflow_move_it_by_no_more_either(value):
         assert moved.worst <= 1 + ROUNDING
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 @pytest.mark.parametrize(
     "clear",
     [

@@ -90,7 +90,7 @@ def said_by_hand(model, batch):
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 def test_modes_and_chunks_release_the_same(mode, noise):
     """The noise is that of the seed, drawn once a logical batch, so that it is the same as well."""
     _, expected = train(network(), records(), noise=noise)

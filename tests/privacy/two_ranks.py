@@ -94,7 +94,7 @@ SCENARIOS = {
     **{
         f"{net}, {mode}, flat": Scenario(net, mode)
         for net in ("private", "group")
-        for mode in ("hooks", "functorch", "ghost")
+        for mode in ("hooks", "lean", "functorch", "ghost")
     },
     **{
         f"{net}, hooks, {clipping}": Scenario(net, clipping=clipping)
@@ -103,7 +103,7 @@ SCENARIOS = {
     },
     **{
         f"small batches, {mode}": Scenario("private", mode, batch=2)
-        for mode in ("hooks", "functorch", "ghost")
+        for mode in ("hooks", "lean", "functorch", "ghost")
     },
     **{
         f"chunks, {mode}": Scenario("private", mode, batch=6, physical=2)

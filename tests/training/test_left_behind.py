@@ -17,8 +17,11 @@ PRIVACY = PrivacyConfig(accountant="rdp", noise_multiplier=1.0, seed=0)
 TRAININGS = {
     "plain": ("batch", 1, "hooks", None),
     "plain, views": ("batch", 3, "hooks", None),
-    **{mode: ("group", 1, mode, PRIVACY) for mode in ("hooks", "functorch", "ghost", "ew", "auto")},
-    **{f"{mode}, views": ("group", 3, mode, PRIVACY) for mode in ("hooks", "functorch", "ghost")},
+    **{
+        mode: ("group", 1, mode, PRIVACY)
+        for mode in ("hooks", "lean", "functorch", "ghost", "ew", "auto")
+    },
+    **{f"{mode}, views": ("group", 3, mode, PRIVACY) for mode in ("hooks", "lean", "ghost")},
     **{f"{mode}, private batch": ("private", 1, mode, PRIVACY) for mode in ("hooks", "ghost")},
 }
 

@@ -11,7 +11,7 @@ from dpnorm.training.augment import ViewsLoss
 from dpnorm.training.memory import bytes_kept, memory_of, records_that_fit
 from tests.training.small import PLAIN, images, network
 
-MODES = (None, "hooks", "functorch", "ghost", "ew")
+MODES = (None, "hooks", "lean", "functorch", "ghost", "ew")
 B, IN, HIDDEN, OUT = 5, 12, 20, 4
 
 

@@ -39,10 +39,10 @@ class Noisy(nn.Module):
 
 
 MODELS = {
-    "group": (network, {"hooks", "functorch", "ghost", "ew"}),
-    "private batch": (lambda: network("private"), {"hooks", "functorch", "ghost"}),
-    "folded rows": (FoldedRows, {"hooks", "functorch", "ghost"}),
-    "own parameters": (Noisy, {"hooks", "functorch"}),
+    "group": (network, {"hooks", "lean", "functorch", "ghost", "ew"}),
+    "private batch": (lambda: network("private"), {"hooks", "lean", "functorch", "ghost"}),
+    "folded rows": (FoldedRows, {"hooks", "lean", "functorch", "ghost"}),
+    "own parameters": (Noisy, {"hooks", "lean", "functorch"}),
 }
 
 
@@ -112,7 +112,7 @@ def test_expanded_weights_are_refused_for_several_views():
         run(network(), with_settings(AUTO, grad_sample_mode="ew", views=2))
 
 
-@pytest.mark.parametrize("mode", ["functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["functorch", "ghost", "lean"])
 @pytest.mark.parametrize("name", ["group", "private batch", "folded rows"])
 def test_every_possible_mode_trains_the_same(name, mode):
     build, _ = MODELS[name]

@@ -49,7 +49,8 @@ def by_hand(model, optimizer, *, views=1, physical=30):
 @pytest.mark.parametrize("physical", [30, 3], ids=["whole", "parts"])
 @pytest.mark.parametrize(
     ("mode", "views"),
-    [(mode, views) for mode in ("hooks", "functorch", "ghost") for views in (1, 3)] + [("ew", 1)],
+    [(mode, views) for mode in ("hooks", "lean", "functorch", "ghost") for views in (1, 3)]
+    + [("ew", 1)],
 )
 def test_without_noise_it_is_a_loop_over_single_records(mode, views, physical):
     model = network()

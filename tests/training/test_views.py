@@ -26,7 +26,7 @@ def clipped_sum(records, mode, norm, views):
 
 
 @pytest.mark.parametrize("norm", ["group", "private"])
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 def test_one_record_more_moves_the_clipped_sum_by_the_clipping_norm_at_most(mode, norm):
     """Records whose gradients are longer, so that the bound is reached: one, not one a view."""
     found = {
@@ -41,7 +41,7 @@ def test_one_record_more_moves_the_clipped_sum_by_the_clipping_norm_at_most(mode
     torch.testing.assert_close(found[4, 9], found[1, 9], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["hooks", "functorch", "ghost"])
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
 def test_a_record_of_huge_numbers_moves_it_no_further(mode):
     huge = images(9)
     huge.x[8] *= 1e6

@@ -62,7 +62,7 @@ ALIKE = {  # the batches of both are those of one
     **{
         f"{norm}, {mode}": Scenario(norm, {"grad_sample_mode": mode, "batch_size": 22})
         for norm in ("group", "private")
-        for mode in ("hooks", "functorch", "ghost")
+        for mode in ("hooks", "lean", "functorch", "ghost")
     },
     "group, ew": Scenario(settings={"grad_sample_mode": "ew", "batch_size": 22}),
     "private, auto, views": Scenario(

@@ -15,6 +15,7 @@ from dpnorm.benchmark.speed.sizes import CLASSES, Sizes, Subject
 from dpnorm.benchmark.speed.steps import (
     AUTO,
     MODES,
+    OPACUS_MODES,
     SEED,
     opacus_step,
     plain_step,
@@ -174,14 +175,21 @@ def private_against_plain(given: Prepared) -> Iterator[Comparison]:
 
 @comparison("opacus")
 def private_against_opacus(given: Prepared) -> Iterator[Comparison]:
-    """A private step against one of stock Opacus in the same mode; "auto" against its default."""
+    """A private step against one of stock Opacus: "lean" against each mode, "auto" against "hooks".
+
+    Of the other modes each is compared with its namesake.
+    """
 
     def prepare(mode: str, theirs: str) -> Pair:
         step, note = given.private_step(mode)
         return Pair(step, opacus_step(given.converted, given.x, given.y, theirs), note)
 
-    for mode in (*MODES, AUTO):
-        theirs = MODES[0] if mode == AUTO else mode
+    pairs = [
+        *[("lean", theirs) for theirs in OPACUS_MODES],
+        *[(mode, mode) for mode in OPACUS_MODES],
+        (AUTO, OPACUS_MODES[0]),
+    ]
+    for mode, theirs in pairs:
         yield Comparison(
             f"private step, {mode}", f"Opacus, {theirs}", functools.partial(prepare, mode, theirs)
         )

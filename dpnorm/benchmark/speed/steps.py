@@ -19,7 +19,8 @@ from dpnorm.training.config import Settings
 from dpnorm.training.private import PrivateSteps
 from dpnorm.training.team import Team
 
-MODES = ("hooks", "functorch", "ghost", "ew")
+OPACUS_MODES = ("hooks", "functorch", "ghost", "ew")
+MODES = ("lean", *OPACUS_MODES)
 AUTO = "auto"
 NOISE, CLIP, RATE, SEED = 1.0, 1.0, 1e-5, 0
 _SHARE = 16  # the records of a step are one in so many

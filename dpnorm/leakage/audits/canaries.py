@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dpnorm.errors import InputError
+from dpnorm.gradients.outer import dense, joined
 
 if TYPE_CHECKING:
     from dpnorm.privacy.optimizer import PrivateOptimizer
@@ -164,16 +165,18 @@ def _samples(parameter: torch.nn.Parameter) -> torch.Tensor:
     if found is None:
         raise InputError(
             "there are no gradients of single records for canaries to stand among: take "
-            "grad_sample_mode='hooks' or 'functorch'"
+            "grad_sample_mode='hooks', 'lean' or 'functorch'"
         )
-    whole = torch.cat(found) if isinstance(found, list) else found
+    whole = dense(joined(found if isinstance(found, list) else [found]))
     return whole.detach().reshape(len(whole), parameter.numel())
 
 
 def _append(parameter: torch.nn.Parameter, rows: torch.Tensor) -> None:
     """Puts the gradients of more records beside those of a parameter's last backward pass."""
     found = parameter.grad_sample  # type: ignore[attr-defined]
+    before = dense(found[-1] if isinstance(found, list) else found)
+    both = torch.cat([before, rows.to(before)])
     if isinstance(found, list):
-        found[-1] = torch.cat([found[-1], rows.to(found[-1])])
+        found[-1] = both
     else:
-        parameter.grad_sample = torch.cat([found, rows.to(found)])  # type: ignore[attr-defined]
+        parameter.grad_sample = both  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dpnorm.privacy import PrivacyConfig
 
-AUDITED_MODES = ("hooks", "functorch")
+AUDITED_MODES = ("hooks", "lean", "functorch")
 _MOST_RECORDS = 1000
 
 
@@ -138,8 +138,8 @@ def audit_training(
     Args:
         model: a classifier; it is not changed.
         data: the records.
-        config: the settings; gradients of single records are needed, so mode "hooks" or
-            "functorch".
+        config: the settings; gradients of single records are needed, so mode "hooks",
+            "lean" or "functorch".
         privacy: what is claimed.
         canaries: m, of gradients; at most as many as trainable parameters.
         records: how many training records are canaries; default half of them, 1000 at most.
@@ -160,7 +160,7 @@ def audit_training(
     if mode not in AUDITED_MODES:
         raise InputError(
             f"grad_sample_mode is {mode!r}: canaries stand among the gradients of single records; "
-            "take 'hooks' or 'functorch'"
+            "take 'hooks', 'lean' or 'functorch'"
         )
     total = len(data.train)
     chosen = min(total // 2, _MOST_RECORDS) if records is None else records

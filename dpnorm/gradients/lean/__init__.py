@@ -1,0 +1,13 @@
+"""Layers whose own backward pass yields one gradient a record, and no gradient of the batch.
+
+Hooks add a gradient a record to what autograd computes. Here the weight gradient of the batch,
+which DP-SGD never uses, is not computed at all, and kernels of the batch that can give the records'
+gradients do.
+"""
+
+from dpnorm.gradients.lean import convolution, group_norm, layer_norm, linear
+from dpnorm.gradients.lean.call import Sink, lean_call
+from dpnorm.gradients.lean.layer import LEAN_LAYERS, LeanLayer, lean_layer
+
+__all__ = ["LEAN_LAYERS", "LeanLayer", "Sink", "lean_call", "lean_layer"]
+_FAMILIES = (convolution, group_norm, layer_norm, linear)  # imported for what they register

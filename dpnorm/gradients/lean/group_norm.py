@@ -1,0 +1,96 @@
+"""GroupNorm and InstanceNorm: the kernel of the batch gives the records' gradients for nothing."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+
+
+class LeanGroupNorm(LeanLayer):
+    """Normalization of (rows, C, ...) over groups of channels of each row.
+
+    Args:
+        module: that owns weight and bias, (C,) each.
+        groups: how many.
+        channels: C.
+    """
+
+    def __init__(self, module: nn.GroupNorm | _InstanceNorm, groups: int, channels: int) -> None:
+        super().__init__(module)
+        self._groups, self._channels = groups, channels
+
+    def takes(self, x: Tensor) -> bool:
+        instance = isinstance(self.module, _InstanceNorm)
+        dimensions = _DIMENSIONS[type(self.module)] if instance else x.dim()
+        several = (
+            x[0, 0].numel() * self._channels > self._groups
+        )  # else the module has an error to say
+        return x.dim() == dimensions and x.shape[1] == self._channels and several
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        rows, channels, positions = len(x), x.shape[1], x[0, 0].numel()
+        output, mean, rstd = torch.native_group_norm(
+            x.contiguous(), weight, bias, rows, channels, positions, self._groups, self.module.eps
+        )
+        return output, (mean, rstd)
+
+    def backward(
+        self,
+        slope: Tensor,
+        x: Tensor,
+        weight: Tensor | None,
+        kept: Sequence[Tensor],
+        *,
+        wanted: Sequence[bool],
+        group: Group,
+        scale: float,
+    ) -> Gradients:
+        """See `LeanLayer`.
+
+        The kernel adds up the gradients of weight and bias over the rows. All rows side by side as
+        the channels of one row, in as many groups, are normalized alike, and there is nothing to
+        add up then: what it gives is (rows * C,).
+        """
+        mean, rstd = kept
+        rows, channels = x.shape[:2]
+        as_one = (1, rows * channels, x[0, 0].numel())
+        of_input, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
+            slope.contiguous().view(as_one),
+            x.contiguous().view(as_one),
+            mean.view(1, -1),
+            rstd.view(1, -1),
+            None if weight is None else weight.repeat(rows),
+            *as_one,
+            rows * self._groups,
+            list(wanted),
+        )
+
+        def by_record(found: Tensor) -> Tensor:
+            return group(found.view(rows, channels) * scale).sum(1)
+
+        return of_input.view(x.shape) if wanted[0] else None, [
+            by_record(of_weight) if wanted[1] else None,
+            by_record(of_bias) if wanted[2] else None,
+        ]
+
+
+_DIMENSIONS = {nn.InstanceNorm1d: 3, nn.InstanceNorm2d: 4, nn.InstanceNorm3d: 5}
+
+
+@lean(nn.GroupNorm)
+def group_norm(module: nn.GroupNorm) -> LeanLayer:
+    """The lean layer of a GroupNorm."""
+    return LeanGroupNorm(module, module.num_groups, module.num_channels)
+
+
+@lean(*_DIMENSIONS)
+def instance_norm(module: _InstanceNorm) -> LeanLayer | None:
+    """The lean layer of an InstanceNorm without running statistics: a group for each channel."""
+    if module.running_mean is not None:
+        return None
+    return LeanGroupNorm(module, module.num_features, module.num_features)

@@ -1,0 +1,51 @@
+"""Linear layers: a record's gradient of the weight is an outer product of what is there anyway."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+from dpnorm.gradients.outer import Outer, Samples
+
+
+@lean(nn.Linear)
+class LeanLinear(LeanLayer):
+    """y = x W^T + b over the last dimension of (rows, ..., in)."""
+
+    def takes(self, x: Tensor) -> bool:
+        return True
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert weight is not None
+        return F.linear(x, weight, bias), ()
+
+    def backward(
+        self,
+        slope: Tensor,
+        x: Tensor,
+        weight: Tensor | None,
+        kept: Sequence[Tensor],
+        *,
+        wanted: Sequence[bool],
+        group: Group,
+        scale: float,
+    ) -> Gradients:
+        """See `LeanLayer`.
+
+        With one row a record its gradient stays two factors. With several it is the sum of their
+        products, one matrix product a record.
+        """
+        assert weight is not None
+        slopes = group(slope).flatten(1, -2) * scale  # (records, rows, out)
+        of_weight: Samples | None = None
+        if wanted[1]:
+            rows = group(x).flatten(1, -2)
+            if rows.shape[1] == 1:
+                of_weight = Outer(slopes[:, 0], rows[:, 0])
+            else:
+                of_weight = slopes.transpose(1, 2) @ rows
+        of_bias = slopes.sum(1) if wanted[2] else None
+        return slope @ weight if wanted[0] else None, [of_weight, of_bias]

@@ -1,0 +1,92 @@
+"""What runs in the place of a module's own forward pass in mode "lean"."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from dpnorm.gradients.lean import LeanLayer, lean_call
+from dpnorm.gradients.outer import Samples
+from dpnorm.privacy.units import Arguments, Unit
+
+
+class Owner(Protocol):
+    """Who gathers the gradients of the records of a model, pass by pass."""
+
+    def listens(self) -> bool:
+        """Whether they are wanted now."""
+
+    def ran(self, unit: Unit) -> Any:
+        """A unit has run in the present forward pass, which is returned."""
+
+    def heard(self, unit: Unit, given: Arguments, output: Any) -> None:
+        """A unit ran as it is: the gradient of its output is to be heard."""
+
+    def begin(self, unit: Unit, own: Any, slope: Tensor) -> float | None:
+        """See `dpnorm.gradients.lean.Sink`; `own` is the forward pass."""
+
+    def records(self, own: Any) -> int:
+        """Of how many records a forward pass was."""
+
+    def take(self, parameter: nn.Parameter, samples: Samples) -> None:
+        """The records' gradients of one parameter; of several calls they add up."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The sink of one call of a unit."""
+
+    owner: Owner
+    unit: Unit
+    layer: LeanLayer
+    own: Any
+
+    def begin(self, slope: Tensor) -> float | None:
+        return self.owner.begin(self.unit, self.own, slope)
+
+    def group(self, rows: Tensor) -> Tensor:
+        return self.unit.rows.grouped(rows, self.owner.records(self.own))
+
+    def take(self, samples: Sequence[Samples | None]) -> None:
+        for parameter, found in zip(self.layer.parameters, samples, strict=True):
+            if parameter is not None and found is not None:
+                self.owner.take(parameter, found)
+
+
+class LeanForward:
+    """The forward pass of a unit: lean where its layer serves the input, else as it is and heard.
+
+    It is an attribute of the one module; a deep copy of the module runs as the module did before.
+
+    Args:
+        unit: of the model.
+        layer: of the unit's module.
+        owner: gets the gradients of the records.
+    """
+
+    def __init__(self, unit: Unit, layer: LeanLayer, owner: Owner) -> None:
+        self._unit, self._layer, self._owner = unit, layer, owner
+        unit.module.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        unit, owner = self._unit, self._owner
+        plain = type(unit.module).forward
+        if not owner.listens():
+            return plain(unit.module, *args, **kwargs)
+        if kwargs or len(args) != 1 or not self._layer.serves(args[0]):
+            given = Arguments.kept(unit, args, kwargs)
+            output = plain(unit.module, *args, **kwargs)
+            owner.heard(unit, given, output)
+            return output
+        return lean_call(self._layer, args[0], _Call(owner, unit, self._layer, owner.ran(unit)))
+
+    def remove(self) -> None:
+        """The module runs as it did before."""
+        if vars(self._unit.module).get("forward") is self:
+            del self._unit.module.forward
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
+        module = memo.get(id(self._unit.module), self._unit.module)
+        return MethodType(type(module).forward, module)

@@ -1,0 +1,287 @@
+"""Lean layers against one backward pass for each record alone, in double precision."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dpnorm.gradients import Rows
+from dpnorm.gradients.lean import LEAN_LAYERS, lean_call, lean_layer
+from dpnorm.gradients.outer import Outer, dense, joined, row_norms, weighted_sum, without
+
+EXACT = {"rtol": 1e-10, "atol": 1e-12}
+
+
+class Gathered:
+    """A sink that keeps what it is given."""
+
+    def __init__(self, records, order="record-major", scale=1.0):
+        self.records, self.scale = records, scale
+        self.rows = Rows(order, folded=True)
+        self.samples = None
+
+    def begin(self, slope):
+        return self.scale
+
+    def group(self, rows):
+        return self.rows.grouped(rows, self.records)
+
+    def take(self, samples):
+        self.samples = samples
+
+
+def alone(module, x, weight, members):
+    """Each record's gradients of the parameters, from a backward pass with its rows only."""
+    each = []
+    for rows in members:
+        module.zero_grad()
+        (module(x[rows]) * weight[rows]).sum().backward()
+        each.append([p.grad.clone() for p in module.parameters()])
+    module.zero_grad()
+    return [torch.stack(parts) for parts in zip(*each, strict=True)]
+
+
+def assert_exact(module, x, *, rows=1, order="record-major", scale=1.0):
+    """The records' gradients, their norms and weighted sums, and the gradient of the input."""
+    torch.manual_seed(1)
+    records = len(x) // rows
+    layer = lean_layer(module)
+    assert layer is not None
+    assert layer.serves(x)
+    mine, plain = (x.clone().requires_grad_() for _ in range(2))
+    gathered = Gathered(records, order, scale)
+    output, expected = lean_call(layer, mine, gathered), module(plain)
+    torch.testing.assert_close(output, expected, **EXACT)
+    weight = torch.randn_like(output)
+    (output * weight).sum().backward()
+    assert all(p.grad is None for p in module.parameters())
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(mine.grad, plain.grad, **EXACT)
+    each = torch.arange(len(x)).view(records, rows)
+    if order == "record-minor":
+        each = torch.arange(len(x)).view(rows, records).T
+    factors = torch.rand(records, dtype=x.dtype)
+    own = [g for g in gathered.samples if g is not None]
+    for found, wanted in zip(own, alone(module, x, weight, each), strict=True):
+        torch.testing.assert_close(dense(found), wanted * scale, **EXACT)
+        flat = (wanted * scale).flatten(1)
+        torch.testing.assert_close(row_norms(found), flat.norm(dim=1), **EXACT)
+        total = weighted_sum(found, factors, x.dtype)
+        torch.testing.assert_close(total.flatten(), factors @ flat, **EXACT)
+
+
+rows_of_records = st.sampled_from([1, 2, 3])
+orders = st.sampled_from(["record-major", "record-minor"])
+scales = st.sampled_from([1.0, 7.0])
+
+
+@st.composite
+def convolutions(draw):
+    dimensions = draw(st.sampled_from([1, 2, 3]))
+    groups = draw(st.sampled_from([1, 1, 2]))
+    kernel = tuple(draw(st.integers(1, 4)) for _ in range(dimensions))
+    stride = tuple(draw(st.integers(1, 3)) for _ in range(dimensions))
+    dilation = tuple(draw(st.integers(1, 2)) for _ in range(dimensions))
+    padding = draw(st.one_of(st.integers(0, 3), st.sampled_from(["same", "valid"])))
+    if padding == "same":
+        stride = (1,) * dimensions
+    module = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1](
+        groups * draw(st.integers(1, 5)),
+        groups * draw(st.integers(1, 4)),
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+        padding_mode=draw(st.sampled_from(["zeros", "zeros", "reflect", "circular", "replicate"])),
+    )
+    most = {1: 130, 2: 12, 3: 6}[dimensions]
+    size = tuple(draw(st.integers(4, most)) for _ in range(dimensions))
+    return module.double(), size
+
+
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")
+@settings(max_examples=150)
+@given(convolutions(), st.integers(1, 9), rows_of_records, orders, scales)
+def test_convolutions_are_those_of_each_record_alone(drawn, records, rows, order, scale):
+    module, size = drawn
+    x = torch.randn(records * rows, module.in_channels, *size, dtype=torch.float64)
+    try:
+        module(x)
+    except RuntimeError:
+        assume(False)  # the kernel is larger than what it meets
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel"),
+    [(1, 14, 5), (5, 12, 3), (5, 7, 3), (5, 12, 1)],
+    ids=["few channels", "many positions", "few positions", "pointwise"],
+)
+def test_both_ways_through_a_convolution_are_exact(channels, size, kernel, bias):
+    module = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
+    assert_exact(module, torch.randn(11, channels, size, size, dtype=torch.float64), scale=11.0)
+
+
+def test_a_convolution_takes_what_lies_with_channels_last():
+    module = nn.Conv2d(4, 6, 3, padding=1).double()
+    x = torch.randn(5, 4, 11, 11, dtype=torch.float64)
+    assert_exact(module, x.to(memory_format=torch.channels_last))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 6),
+    rows_of_records,
+    st.lists(st.integers(1, 4), max_size=2),
+    st.booleans(),
+    orders,
+    scales,
+)
+def test_linear_layers_are_those_of_each_record_alone(records, rows, between, bias, order, scale):
+    x = torch.randn(records * rows, *between, 5, dtype=torch.float64)
+    module = nn.Linear(5, 3, bias=bias).double()
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(2, 6),
+    rows_of_records,
+    st.sampled_from([(2, 6), (3, 6), (1, 4), (6, 6)]),
+    st.lists(st.integers(1, 5), max_size=3),
+    orders,
+    scales,
+)
+def test_group_norms_are_those_of_each_record_alone(records, rows, groups, space, order, scale):
+    number, channels = groups
+    assume(channels // number * torch.Size(space).numel() > 1)  # of one number there is no norm
+    x = torch.randn(records * rows, channels, *space, dtype=torch.float64) * 3 + 1
+    module = nn.GroupNorm(number, channels).double()
+    nn.init.normal_(module.weight)
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_instance_norms_are_those_of_each_record_alone(dimensions, rows):
+    kind = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[dimensions - 1]
+    x = torch.randn(6, 4, *[5] * dimensions, dtype=torch.float64)
+    assert_exact(kind(4, affine=True).double(), x, rows=rows)
+    assert lean_layer(kind(4, affine=True, track_running_stats=True)) is None
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 6),
+    rows_of_records,
+    st.lists(st.integers(1, 4), max_size=2),
+    st.lists(st.integers(2, 5), min_size=1, max_size=2),
+    st.booleans(),
+    orders,
+    scales,
+)
+def test_layer_norms_are_those_of_each_record_alone(
+    records, rows, between, shape, bias, order, scale
+):
+    x = torch.randn(records * rows, *between, *shape, dtype=torch.float64) * 2 - 1
+    module = nn.LayerNorm(shape, bias=bias).double()
+    nn.init.normal_(module.weight)
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+MODULES = {
+    "convolution": lambda: (nn.Conv2d(2, 3, 3), (2, 6, 6)),
+    "linear": lambda: (nn.Linear(5, 3), (5,)),
+    "group": lambda: (nn.GroupNorm(2, 4), (4, 5)),
+    "layer": lambda: (nn.LayerNorm(5), (5,)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_whom_nobody_asks_for_records_has_the_gradient_of_the_batch(name):
+    module, shape = MODULES[name]()
+    x = torch.randn(4, *shape)
+    sink = Gathered(4, scale=None)
+    lean_call(lean_layer(module), x, sink).square().sum().backward()
+    mine = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    module(x).square().sum().backward()
+    for found, parameter in zip(mine, module.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad)
+    assert sink.samples is None
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+def test_what_is_frozen_gets_nothing(name, frozen):
+    module, shape = MODULES[name]()
+    getattr(module, frozen).requires_grad_(False)
+    sink = Gathered(4)
+    lean_call(lean_layer(module), torch.randn(4, *shape), sink).square().sum().backward()
+    assert [found is None for found in sink.samples] == [frozen == "weight", frozen == "bias"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_inputs_are_left_to_the_module_itself(name):
+    module, shape = MODULES[name]()
+    layer, x = lean_layer(module), torch.randn(4, *shape)
+    assert layer.serves(x)
+    assert not layer.serves(x[:0])  # no record
+    assert not layer.serves(x.double())  # another precision than the weights
+    assert not layer.serves("x")
+    assert not lean_layer(copy.deepcopy(module).bfloat16()).serves(x.bfloat16())
+    with torch.autocast("cpu"):
+        assert not layer.serves(x)
+
+
+def test_a_subclass_or_a_module_whose_forward_was_replaced_runs_as_it_is():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    assert lean_layer(Scaled(2, 2)) is None
+    patched = nn.Linear(2, 2)
+    patched.forward = lambda x: x
+    assert lean_layer(patched) is None
+    computed = nn.Linear(2, 2)
+    weight = computed.weight
+    del computed.weight
+    computed.weight = weight * 2
+    assert lean_layer(computed) is None
+    assert set(LEAN_LAYERS) == {
+        nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.GroupNorm, nn.LayerNorm,
+        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    }  # fmt: skip
+
+
+def test_factors_are_joined_masked_and_added_as_what_they_stand_for():
+    torch.manual_seed(0)
+    first, second = (Outer(torch.randn(3, 2), torch.randn(3, 4)) for _ in range(2))
+    both = joined([first, second])
+    assert isinstance(both, Outer)
+    torch.testing.assert_close(dense(both), torch.cat([dense(first), dense(second)]))
+    torch.testing.assert_close(joined([first, dense(second)]), dense(both))
+    first.slopes[1, 0], first.activations[2, 1] = float("nan"), float("inf")
+    usable = row_norms(first).isfinite()
+    assert usable.tolist() == [True, False, False]
+    kept = weighted_sum(without(first, usable), torch.ones(3), torch.float32)
+    torch.testing.assert_close(kept, torch.outer(first.slopes[0], first.activations[0]))
+
+
+def test_a_product_of_an_infinite_and_a_zero_factor_is_not_usable():
+    nothing_times_infinity = Outer(torch.zeros(1, 2), torch.full((1, 3), float("inf")))
+    assert not row_norms(nothing_times_infinity).isfinite().any()
+
+
+def test_sums_are_no_less_precise_than_their_parameter():
+    rows = torch.full((3, 2), 0.1, dtype=torch.bfloat16)
+    assert weighted_sum(rows, torch.ones(3), torch.bfloat16).dtype == torch.float32
+    assert weighted_sum(rows.float(), torch.ones(3), torch.float64).dtype == torch.float64
+    assert F.mse_loss(row_norms(rows), rows.float().norm(dim=1)) == 0
