@@ -67,11 +67,24 @@ def added(first: Samples | None, second: Samples) -> Samples:
 def row_norms(samples: Samples) -> Tensor:
     """The norm of each record's gradient: (records,); half precision is widened first."""
     if isinstance(samples, Outer):
-        return row_norms(samples.slopes) * row_norms(samples.activations)
+        slope, of_slope = _scaled_norms(samples.slopes)
+        activation, of_activation = _scaled_norms(samples.activations)
+        return (slope * activation) * (of_slope * of_activation)
     if not samples.numel():
         return samples.new_zeros(len(samples))
     wide = samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
     return torch.linalg.vector_norm(wide.reshape(len(samples), -1), dim=1)
+
+
+def _scaled_norms(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors whose product is each row's norm: that of the row over its largest value, and this.
+
+    Squares of tiny values would vanish, and a huge other factor make up for them.
+    """
+    wide = _wide(rows, rows.dtype)
+    largest = wide.abs().amax(1) if wide.shape[1] else wide.new_zeros(len(wide))
+    largest = torch.where(largest == 0, torch.ones_like(largest), largest)
+    return torch.linalg.vector_norm(wide / largest[:, None], dim=1), largest
 
 
 def weighted_sum(samples: Samples, weights: Tensor, dtype: torch.dtype) -> Tensor:

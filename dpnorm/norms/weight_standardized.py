@@ -23,7 +23,7 @@ class WeightStandardizedConv(nn.Module):
     trained layer can be standardized without a change of its function.
 
     The layer holds its parameters itself (no parametrization), so per-sample gradients come from
-    functorch.
+    functorch, or in mode "lean" from those of the kernels.
 
     Formal guarantee: the kernels depend on parameters only, so that the output for a record, and
     the gradient of any sum of per-record losses, are functions of that record alone.
@@ -60,10 +60,14 @@ class WeightStandardizedConv(nn.Module):
 
     def kernels(self) -> Tensor:
         """The kernels that the convolution uses: (C_out, C_in / groups, *kernel_size)."""
+        return self.standardized()[0]
+
+    def standardized(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The kernels, w_hat of the same shape, and the standard deviations (C_out,)."""
         std, mean = _moments(self.weight, self.eps)
         shape = (-1, *[1] * (self.weight.dim() - 1))
-        standardized = (self.weight - mean.view(shape)) / std.view(shape)
-        return standardized * self.gain.view(shape) + self.offset.view(shape)
+        unit = (self.weight - mean.view(shape)) / std.view(shape)
+        return unit * self.gain.view(shape) + self.offset.view(shape), unit, std
 
     def forward(self, x: Tensor) -> Tensor:
         padding: Any = self.padding

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from dpnorm.gradients.lean import LeanLayer, lean_call
 from dpnorm.gradients.outer import Samples
+from dpnorm.privacy import lean_norms, lean_standardized
 from dpnorm.privacy.units import Arguments, Unit
+
+_OWN_LAYERS = (lean_norms, lean_standardized)  # imported for what they register
 
 
 class Owner(Protocol):
@@ -75,12 +78,12 @@ class LeanForward:
         plain = type(unit.module).forward
         if not owner.listens():
             return plain(unit.module, *args, **kwargs)
-        if kwargs or len(args) != 1 or not self._layer.serves(args[0]):
+        if kwargs or not self._layer.serves(*args):
             given = Arguments.kept(unit, args, kwargs)
             output = plain(unit.module, *args, **kwargs)
             owner.heard(unit, given, output)
             return output
-        return lean_call(self._layer, args[0], _Call(owner, unit, self._layer, owner.ran(unit)))
+        return lean_call(self._layer, args, _Call(owner, unit, self._layer, owner.ran(unit)))
 
     def remove(self) -> None:
         """The module runs as it did before."""

@@ -219,6 +219,8 @@ def test_records_that_are_climbed_to_do_not_move_it_by_more_either():
         (convolutional, (1, 6, 6), "ghost"),
         (convolutional, (1, 6, 6), "hooks"),
         (dense, (WIDTH,), "functorch"),
+        (dense, (WIDTH,), "lean"),
+        (convolutional, (1, 6, 6), "lean"),
     ],
 )
 def test_the_bound_holds_however_gradients_are_sampled(build, shape, mode):
@@ -228,9 +230,10 @@ def test_the_bound_holds_however_gradients_are_sampled(build, shape, mode):
     assert max(m.joint for m in found) > 0.99
 
 
+@pytest.mark.parametrize("mode", ["hooks", "lean"])
 @pytest.mark.parametrize("value", [1e9, 1e15, 1e18, 1e25, 3e38, math.inf, math.nan])
-def test_numbers_that_overflow_move_it_by_no_more_either(value):
-    releases = Releases(dense())
+def test_numbers_that_overflow_move_it_by_no_more_either(value, mode):
+    releases = Releases(dense(), grad_sample_mode=mode)
     x, y = data_set((WIDTH,), 4, torch.Generator().manual_seed(3))
     base = releases(x, y)
     for row in (torch.full((WIDTH,), value), torch.randn(WIDTH) * value):

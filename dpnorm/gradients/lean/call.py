@@ -29,43 +29,56 @@ class Sink(Protocol):
         """The records' gradients of each of the layer's parameters."""
 
 
-def lean_call(layer: LeanLayer, x: Tensor, sink: Sink) -> Tensor:
+def lean_call(layer: LeanLayer, args: tuple[Tensor, ...], sink: Sink) -> Tensor:
     """The layer's output; its backward pass hands the records' gradients to the sink.
 
     The parameters get no `.grad` from it.
+
+    Args:
+        layer: which serves the arguments.
+        args: the input, and constants behind it.
+        sink: takes the gradients.
     """
-    return _Call.apply(layer, sink, layer.prepared(x), *layer.parameters)
+    x, *constants = args
+    return _Call.apply(layer, sink, tuple(constants), layer.prepared(x), *layer.parameters)
 
 
 class _Call(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, layer: LeanLayer, sink: Sink, x: Tensor, weight: Any, bias: Any
+        ctx: Any,
+        layer: LeanLayer,
+        sink: Sink,
+        constants: tuple[Tensor, ...],
+        x: Tensor,
+        *parameters: Any,
     ) -> Tensor:
-        output, kept = layer.forward(x, weight, bias)
-        ctx.layer, ctx.sink = layer, sink
-        ctx.save_for_backward(x, weight, *kept)
+        output, kept = layer.forward(x, parameters, constants)
+        ctx.layer, ctx.sink, ctx.count = layer, sink, len(parameters)
+        ctx.save_for_backward(x, *parameters, *kept)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
         # a view of a tensor with a graph has it too, even here
-        x, weight, *kept = (None if t is None else t.detach() for t in ctx.saved_tensors)
+        saved = [None if t is None else t.detach() for t in ctx.saved_tensors]
+        x, parameters, kept = saved[0], saved[1 : 1 + ctx.count], saved[1 + ctx.count :]
         scale = ctx.sink.begin(slope)
         of_input, samples = ctx.layer.backward(
             slope,
             x,
-            weight,
+            parameters,
             kept,
-            wanted=ctx.needs_input_grad[2:],
+            wanted=ctx.needs_input_grad[3:],
             group=_as_one_record if scale is None else ctx.sink.group,
             scale=1.0 if scale is None else scale,
         )
         if scale is not None:
             ctx.sink.take(samples)
-            return None, None, of_input, None, None
-        return None, None, of_input, *(None if s is None else dense(s)[0] for s in samples)
+            return None, None, None, of_input, *([None] * len(samples))
+        whole = [None if found is None else dense(found)[0] for found in samples]
+        return None, None, None, of_input, *whole
 
 
 def _as_one_record(rows: Tensor) -> Tensor:

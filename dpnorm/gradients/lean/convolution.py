@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+from dpnorm.gradients.lean.layer import (
+    Forward,
+    Gradients,
+    Group,
+    LeanLayer,
+    Parameters,
+    lean,
+)
 
 # Where windows cost less than groups on a processor. A choice by the clock would change the last
 # digits from run to run.
@@ -19,12 +26,19 @@ CHUNK = 8  # records whose windows stand in the cache together
 
 @lean(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class LeanConvolution(LeanLayer):
-    """Convolution of (rows, in, *space) to (rows, out, *space)."""
+    """Convolution of (rows, in, *space) to (rows, out, *space).
 
-    def __init__(self, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+    Args:
+        module: with a weight and a bias, and the form of a convolution.
+        edges: what is padded around the input, in the order of `torch.nn.functional.pad`; default
+            as torch's convolutions have it.
+    """
+
+    def __init__(self, module: Any, edges: Sequence[int] | None = None) -> None:
         super().__init__(module)
-        self._own = _own_padding(module)
-        none = (0,) * len(module.kernel_size)
+        self._edges = list(module._reversed_padding_repeated_twice if edges is None else edges)
+        self._own = _own_padding(module, self._edges)
+        none = (0,) * len(module.stride)
         self._stride, self._dilation = list(module.stride), list(module.dilation)
         self._padding = list(none if self._own is None else self._own)
 
@@ -35,12 +49,10 @@ class LeanConvolution(LeanLayer):
         if self._own is not None:
             return x
         mode = self.module.padding_mode
-        around = self.module._reversed_padding_repeated_twice
-        return F.pad(x, around, mode="constant" if mode == "zeros" else mode)
+        return F.pad(x, self._edges, mode="constant" if mode == "zeros" else mode)
 
-    def forward(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
+        weight, bias = parameters
         assert weight is not None
         none = [0] * len(self._stride)
         where = self._stride, self._padding, self._dilation, False, none, self.module.groups
@@ -50,7 +62,7 @@ class LeanConvolution(LeanLayer):
         self,
         slope: Tensor,
         x: Tensor,
-        weight: Tensor | None,
+        parameters: Parameters,
         kept: Sequence[Tensor],
         *,
         wanted: Sequence[bool],
@@ -58,13 +70,14 @@ class LeanConvolution(LeanLayer):
         scale: float,
     ) -> Gradients:
         """See `LeanLayer`."""
+        weight = parameters[0]
         assert weight is not None
         of_input = of_weight = of_bias = None
         if wanted[0]:
             of_input = self._pulled(slope, x, weight, self.module.groups, 0)
         if wanted[1]:
             xs, slopes = group(x), group(slope)  # (records, rows, channels, *space)
-            if xs.shape[1] == 1 and self._takes_windows(slope):
+            if xs.shape[1] == 1 and self._takes_windows(slope, weight):
                 of_weight = self._by_windows(slopes[:, 0], xs[:, 0], weight, scale)
             else:
                 of_weight = self._by_groups(slopes, xs, weight, scale)
@@ -72,14 +85,13 @@ class LeanConvolution(LeanLayer):
             of_bias = group(slope.flatten(2).sum(2) * scale).sum(1)
         return of_input, [of_weight, of_bias]
 
-    def _takes_windows(self, slope: Tensor) -> bool:
-        module = self.module
+    def _takes_windows(self, slope: Tensor, weight: Tensor) -> bool:
         few = (
-            module.in_channels < FEW_CHANNELS
+            weight.shape[1] < FEW_CHANNELS
             or slope[0, 0].numel() < FEW_POSITIONS
-            or prod(module.kernel_size) == 1
+            or prod(weight.shape[2:]) == 1
         )
-        return bool(few and module.groups == 1 and slope.device.type == "cpu")
+        return bool(few and self.module.groups == 1 and slope.device.type == "cpu")
 
     def _pulled(self, slope: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         """The gradient of the input (0) or of the weight (1) of a whole batch."""
@@ -114,7 +126,7 @@ class LeanConvolution(LeanLayer):
         places = prod(weight.shape[1:])
         slopes = slopes.flatten(2)
         found = slopes.new_empty((records, out, places))
-        shape = (*weight.shape[1:], *self._positions(xs))
+        shape = (*weight.shape[1:], *self._positions(xs, weight))
         first, second, *space = xs.stride()
         steps = [s * d for s, d in zip(space, self._dilation, strict=True)]
         jumps = [s * d for s, d in zip(space, self._stride, strict=True)]
@@ -137,25 +149,23 @@ class LeanConvolution(LeanLayer):
             )
         return found.view(records, *weight.shape)
 
-    def _positions(self, padded: Tensor) -> list[int]:
+    def _positions(self, padded: Tensor, weight: Tensor) -> list[int]:
         """How many positions the output has along each dimension of space."""
         return [
             (size - dilation * (kernel - 1) - 1) // stride + 1
             for size, dilation, kernel, stride in zip(
-                padded.shape[2:], self._dilation, self.module.kernel_size, self._stride,
-                strict=True,
+                padded.shape[2:], self._dilation, weight.shape[2:], self._stride, strict=True
             )
-        ]  # fmt: skip
+        ]
 
 
-def _own_padding(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> tuple[int, ...] | None:
+def _own_padding(module: Any, edges: Sequence[int]) -> tuple[int, ...] | None:
     """The zeros that the convolution itself adds on both sides; None where others come before."""
     if module.padding_mode != "zeros":
         return None
     if module.padding == "valid":
-        return (0,) * len(module.kernel_size)
+        return (0,) * len(module.stride)
     if isinstance(module.padding, str):  # "same"
-        around = module._reversed_padding_repeated_twice[::-1]
-        after, before = tuple(around[::2]), tuple(around[1::2])
-        return after if after == before else None
+        before, after = tuple(edges[-2::-2]), tuple(edges[::-2])
+        return before if before == after else None
     return tuple(module.padding)

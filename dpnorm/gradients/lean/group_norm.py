@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+from dpnorm.gradients.lean.layer import (
+    Forward,
+    Gradients,
+    Group,
+    LeanLayer,
+    Parameters,
+    lean,
+)
 
 
 class LeanGroupNorm(LeanLayer):
@@ -30,9 +37,8 @@ class LeanGroupNorm(LeanLayer):
         )  # else the module has an error to say
         return x.dim() == dimensions and x.shape[1] == self._channels and several
 
-    def forward(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
+        weight, bias = parameters
         rows, channels, positions = len(x), x.shape[1], x[0, 0].numel()
         output, mean, rstd = torch.native_group_norm(
             x.contiguous(), weight, bias, rows, channels, positions, self._groups, self.module.eps
@@ -43,7 +49,7 @@ class LeanGroupNorm(LeanLayer):
         self,
         slope: Tensor,
         x: Tensor,
-        weight: Tensor | None,
+        parameters: Parameters,
         kept: Sequence[Tensor],
         *,
         wanted: Sequence[bool],
@@ -56,7 +62,7 @@ class LeanGroupNorm(LeanLayer):
         the channels of one row, in as many groups, are normalized alike, and there is nothing to
         add up then: what it gives is (rows * C,).
         """
-        mean, rstd = kept
+        weight, (mean, rstd) = parameters[0], kept
         rows, channels = x.shape[:2]
         as_one = (1, rows * channels, x[0, 0].numel())
         of_input, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(

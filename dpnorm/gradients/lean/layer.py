@@ -10,26 +10,30 @@ from torch import Tensor, nn
 from dpnorm.gradients.outer import Samples
 
 Group = Callable[[Tensor], Tensor]  # (rows, ...) -> (records, rows of each record, ...)
+Parameters = Sequence[Tensor | None]
+Forward = tuple[Tensor, tuple[Tensor, ...]]
 Gradients = tuple[Tensor | None, list[Samples | None]]  # of the input, and of each parameter
 
 _DTYPES = (torch.float32, torch.float64)
 
 
 class LeanLayer(ABC):
-    """The two passes of a module with a weight and a bias, each of which may be None."""
+    """The two passes of a module, written out."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
 
     @property
-    def parameters(self) -> tuple[nn.Parameter | None, nn.Parameter | None]:
-        """Weight and bias of the module, as they are now."""
+    def parameters(self) -> tuple[nn.Parameter | None, ...]:
+        """Of the module, as they are now; None for one that it could have and has not."""
         return self.module.weight, self.module.bias
 
-    def serves(self, x: Any) -> bool:
-        """Whether an input is one that can be run so: of single or double precision throughout."""
+    def serves(self, *args: Any) -> bool:
+        """Whether arguments are such as can be run: of single or double precision throughout."""
+        x = args[0] if args else None
         return (
             isinstance(x, Tensor)
+            and self.takes_constants(x, args[1:])
             and x.dtype in _DTYPES
             and all(p is None or p.dtype == x.dtype for p in self.parameters)
             and not torch.is_autocast_enabled(x.device.type)
@@ -42,14 +46,16 @@ class LeanLayer(ABC):
     def takes(self, x: Tensor) -> bool:
         """Whether the input has the dimensions of a batch."""
 
+    def takes_constants(self, x: Tensor, constants: tuple[Any, ...]) -> bool:
+        """Whether the arguments behind the input are tensors that no gradient goes to."""
+        return not constants
+
     def prepared(self, x: Tensor) -> Tensor:
         """What `forward` is given in the place of the input, by operators of autograd."""
         return x
 
     @abstractmethod
-    def forward(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
         """The output, and what the backward pass needs beside input and parameters."""
 
     @abstractmethod
@@ -57,21 +63,21 @@ class LeanLayer(ABC):
         self,
         slope: Tensor,
         x: Tensor,
-        weight: Tensor | None,
+        parameters: Parameters,
         kept: Sequence[Tensor],
         *,
         wanted: Sequence[bool],
         group: Group,
         scale: float,
     ) -> Gradients:
-        """The gradient of the input, and the records' gradients of weight and bias.
+        """The gradient of the input, and the records' gradients of each parameter.
 
         Args:
             slope: (rows, ...), of the loss with respect to the output.
             x: the input.
-            weight: as in `forward`.
+            parameters: as in `forward`.
             kept: of `forward`.
-            wanted: whether that of the input, of the weight and of the bias is needed.
+            wanted: whether that of the input, and of each parameter, is needed.
             group: puts the rows of each record together.
             scale: by which the records' gradients are multiplied, and the input's is not.
 

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+from dpnorm.gradients.lean.layer import (
+    Forward,
+    Gradients,
+    Group,
+    LeanLayer,
+    Parameters,
+    lean,
+)
 
 
 @lean(nn.LayerNorm)
@@ -16,9 +23,8 @@ class LeanLayerNorm(LeanLayer):
         shape = self.module.normalized_shape
         return x.dim() > len(shape) and x.shape[-len(shape) :] == shape and x[0].numel() > 0
 
-    def forward(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
+        weight, bias = parameters
         shape = list(self.module.normalized_shape)
         output, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, self.module.eps)
         return output, (mean, rstd)
@@ -27,7 +33,7 @@ class LeanLayerNorm(LeanLayer):
         self,
         slope: Tensor,
         x: Tensor,
-        weight: Tensor | None,
+        parameters: Parameters,
         kept: Sequence[Tensor],
         *,
         wanted: Sequence[bool],
@@ -35,7 +41,7 @@ class LeanLayerNorm(LeanLayer):
         scale: float,
     ) -> Gradients:
         """See `LeanLayer`."""
-        mean, rstd = kept
+        weight, (mean, rstd) = parameters[0], kept
         shape = list(self.module.normalized_shape)
         of_input = None
         if wanted[0]:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpnorm.gradients.lean.layer import Gradients, Group, LeanLayer, lean
+from dpnorm.gradients.lean.layer import (
+    Forward,
+    Gradients,
+    Group,
+    LeanLayer,
+    Parameters,
+    lean,
+)
 from dpnorm.gradients.outer import Outer, Samples
 
 
@@ -16,9 +23,8 @@ class LeanLinear(LeanLayer):
     def takes(self, x: Tensor) -> bool:
         return True
 
-    def forward(
-        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
+        weight, bias = parameters
         assert weight is not None
         return F.linear(x, weight, bias), ()
 
@@ -26,7 +32,7 @@ class LeanLinear(LeanLayer):
         self,
         slope: Tensor,
         x: Tensor,
-        weight: Tensor | None,
+        parameters: Parameters,
         kept: Sequence[Tensor],
         *,
         wanted: Sequence[bool],
@@ -38,6 +44,7 @@ class LeanLinear(LeanLayer):
         With one row a record its gradient stays two factors. With several it is the sum of their
         products, one matrix product a record.
         """
+        weight = parameters[0]
         assert weight is not None
         slopes = group(slope).flatten(1, -2) * scale  # (records, rows, out)
         of_weight: Samples | None = None
