@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
+from dpnorm.gradients.outer import dense
 from dpnorm.norms import PrivateBatchNorm1d, ReleasedStatistics, released_statistics
 from dpnorm.privacy.joint import split_noise
 
@@ -66,6 +67,7 @@ class Setting:
         processes: 2 for one that holds all records, beside one that draws none.
         live: run the model in each trial. Otherwise it runs once for each batch that can be drawn,
             and later trials take its gradients and statistics, which are the same, from there.
+        mode: of gradient sampling.
     """
 
     statistics: type[ReleasedStatistics] = ReleasedStatistics
@@ -74,6 +76,7 @@ class Setting:
     steps: int = 1
     processes: int = 1
     live: bool = False
+    mode: str = "hooks"
 
 
 class Training:
@@ -114,6 +117,7 @@ class Training:
             statistics_noise_ratio=self._setting.ratio,
             statistics_clip=STATISTICS_CLIP,
             seed=seed,
+            grad_sample_mode=self._setting.mode,
         )
         put(self._setting.statistics, model)
         assert made[1].expected_batch_size == EXPECTED
@@ -167,7 +171,7 @@ class Training:
         if kept is None:
             rows = list(batch)
             nn.functional.cross_entropy(self._model(self._x[rows]), self._y[rows]).backward()
-            samples = [p.grad_sample.clone() for p in self._optimizer.params]
+            samples = [dense(p.grad_sample).clone() for p in self._optimizer.params]
             self._kept[batch] = samples, self._offered
             return
         for p, sample in zip(self._optimizer.params, kept[0], strict=True):

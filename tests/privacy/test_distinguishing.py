@@ -77,8 +77,13 @@ def test_the_claim_holds_and_the_audit_sees_most_of_it(right):
 
 @pytest.mark.parametrize(
     "setting",
-    [replace(RIGHT, live=True), replace(RIGHT, steps=2), replace(RIGHT, processes=2)],
-    ids=["the model runs in each trial", "two steps", "two processes"],
+    [
+        replace(RIGHT, live=True),
+        replace(RIGHT, live=True, mode="lean"),
+        replace(RIGHT, steps=2),
+        replace(RIGHT, processes=2),
+    ],
+    ids=["the model runs in each trial", "and lean", "two steps", "two processes"],
 )
 def test_the_claim_holds(setting):
     trials = both(setting, FEW)
