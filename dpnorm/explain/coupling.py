@@ -1,16 +1,15 @@
 """Topic `coupling`: with BatchNorm one record moves the gradients of all others."""
 
-from typing import TYPE_CHECKING
+import functools
 
 from torch import Tensor
 
 from dpnorm.detection.sensitivity import gaussian_epsilon
+from dpnorm.explain.drawing import record_movements
 from dpnorm.explain.explanation import Claim, Measured, Picture, Setting
 from dpnorm.explain.pair import CLIP, RECORDS, ROUNDING, Pair, clipped_sum, moved
+from dpnorm.figures import look
 from dpnorm.privacy.accounting import epsilon_spent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NOISE, DELTA = 2, 1e-5
 
@@ -37,12 +36,15 @@ def measure(subject: str = "batch", control: str = "group") -> Measured:
         "subject": subject, "control": control, "records": RECORDS, "clip": CLIP,
         "noise": NOISE, "delta": DELTA,
     }  # fmt: skip
-    shares = {subject: rows["subject"][1], control: rows["control"][1]}
+    shares = {
+        name: (look(name), rows[who][1])
+        for who, name in (("subject", subject), ("control", control))
+    }
     picture = Picture(
         "gradients",
         f"How far the gradient of each of {RECORDS} records moves when another record is added: "
         f"{subject} against {control} normalization.",
-        lambda: _drawn(shares),
+        functools.partial(record_movements, shares),
     )
     return Measured(numbers, settings, _claims(numbers, subject, control), (picture,))
 
@@ -83,17 +85,3 @@ def _claims(n: dict[str, float], subject: str, control: str) -> tuple[Claim, ...
             n["claimed"] >= n["epsilon_control"],
         ),
     )
-
-
-def _drawn(shares: dict[str, Tensor]) -> "Figure":
-    from dpnorm.figures import legend_below, look, new_figure
-
-    figure, axes = new_figure()
-    for variant, share in shares.items():
-        one = look(variant)
-        axes.plot(100 * share, one.marker, color=one.light, label=variant)
-    axes.set_xlabel("record of the smaller dataset")
-    axes.set_ylabel("movement of its gradient (% of its length)")
-    axes.set_title("One record more")
-    legend_below(figure, axes)
-    return figure

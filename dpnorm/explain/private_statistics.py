@@ -1,15 +1,22 @@
 """Topic `private-statistics`: a BatchNorm that is private, and how its releases are counted."""
 
+import functools
 import math
+from typing import TYPE_CHECKING
 
 from scipy import optimize, stats
-from torch import nn
+from torch import Tensor, nn
 
 from dpnorm.detection import Verdict, check
-from dpnorm.explain.explanation import Claim, Measured, Setting
-from dpnorm.explain.pair import CLIP, RECORDS, ROUNDING, Pair, clipped_sum
+from dpnorm.explain.drawing import grouped_bars, record_movements
+from dpnorm.explain.explanation import Claim, Measured, Picture, Setting
+from dpnorm.explain.pair import CLIP, RECORDS, ROUNDING, Pair, clipped_sum, moved
+from dpnorm.figures import Look, legend_below, look, looks, new_figure
 from dpnorm.privacy.accounting import epsilon_of
 from dpnorm.privacy.joint import joint_noise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GRADIENT_NOISE = STATISTICS_NOISE = 1.5
 RATE, STEPS, DELTA = 0.05, 400, 1e-5
@@ -34,10 +41,12 @@ def measure(subject: str = "batch", control: str = "private-batch") -> Measured:
         "delta": DELTA, "gradient_noise": GRADIENT_NOISE,
     }  # fmt: skip
     verdicts: dict[str, Verdict] = {}
+    shares: dict[str, tuple[Look, Tensor]] = {}
     for who, variant in (("subject", subject), ("control", control)):
         pair = Pair(variant)
-        sums = [clipped_sum(pair.gradients(RECORDS + more)) for more in (0, 1)]
-        numbers[f"shift_{who}"] = float((sums[1] - sums[0]).norm()) / CLIP
+        before, after = (pair.gradients(RECORDS + more) for more in (0, 1))
+        numbers[f"shift_{who}"] = float((clipped_sum(after) - clipped_sum(before)).norm()) / CLIP
+        shares[variant] = look(variant), moved(before, after[:RECORDS])
         criterion = nn.CrossEntropyLoss()
         verdicts[who] = check(pair.network, pair.x, targets=pair.y, criterion=criterion).verdict
         settings[f"verdict_{who}"] = str(verdicts[who].value)
@@ -63,7 +72,22 @@ def measure(subject: str = "batch", control: str = "private-batch") -> Measured:
             numbers["separate_all"] < numbers["together_all"],
         ),
     )
-    return Measured(numbers, settings, claims)
+    pictures = (
+        Picture(
+            "gradients",
+            f"How far the gradient of each of {RECORDS} records moves when another record is "
+            f"added: {subject} against {control} normalization.",
+            functools.partial(record_movements, shares),
+        ),
+        Picture(
+            "epsilon",
+            f"Epsilon of one step and of {STEPS} steps, the two releases of each batch counted "
+            "together or as separate steps; for one step the exact epsilon stands beside "
+            "both.",
+            functools.partial(_drawn, numbers),
+        ),
+    )
+    return Measured(numbers, settings, claims, pictures)
 
 
 def exact_epsilon(noise: float, rate: float, delta: float) -> float:
@@ -95,3 +119,18 @@ def exact_epsilon(noise: float, rate: float, delta: float) -> float:
 
 def _spent(*runs: tuple[float, float, int]) -> float:
     return epsilon_of(list(runs), delta=DELTA, accountant="prv")
+
+
+def _drawn(n: dict[str, float]) -> "Figure":
+    figure, axes = new_figure()
+    values = {
+        "exact": (n["exact_one"], None),
+        "counted as separate steps": (n["separate_one"], n["separate_all"]),
+        "counted together": (n["together_one"], n["together_all"]),
+    }
+    series = dict(zip(values, zip(looks([*values]), values.values(), strict=True), strict=True))
+    grouped_bars(axes, ("one step", f"{STEPS} steps"), series)
+    axes.set_ylabel(f"epsilon (delta = {DELTA:g})")
+    axes.set_title("Two releases of one batch")
+    legend_below(figure, axes)
+    return figure

@@ -1,6 +1,7 @@
 """Topic `silent-acceptance`: what passes a validator by class name and breaks the bound."""
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,49 +14,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from dpnorm.data import load
 from dpnorm.detection import Sensitivity, Verdict, check, sensitivity
 from dpnorm.detection.sensitivity import gaussian_epsilon
-from dpnorm.explain.explanation import Claim, Measured, Setting
+from dpnorm.explain.constructs import CLASSES, CONSTRUCTS, small_model
+from dpnorm.explain.drawing import BROKEN, KEPT, epsilon_bars
+from dpnorm.explain.explanation import Claim, Measured, Picture, Setting
 from dpnorm.explain.pair import RECORDS, ROUNDING
 
 NOISE, CLIP, DELTA = 2, 3, 1e-5  # C is about as long as a gradient here
-_CHANNELS, _CLASSES, _SEED = 16, 10, 0
 _RARE, _WEIGHT = 9, 50  # a class, and the weight that it gets as people weigh rare ones
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-class _Function(nn.Module):
-    """A function without parameters as a layer."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._function(x)
-
-
-def _frozen_affine() -> nn.Module:
-    layer = nn.BatchNorm2d(_CHANNELS)
-    for parameter in layer.parameters():
-        parameter.requires_grad_(False)
-    return layer
-
-
-def _group() -> nn.Module:
-    return nn.GroupNorm(4, _CHANNELS)
-
-
-_LAYERS: dict[str, Callable[[], nn.Module]] = {
-    "affine_free": lambda: nn.BatchNorm2d(_CHANNELS, affine=False),
-    "frozen_affine": _frozen_affine,
-    "functional": lambda: _Function(
-        lambda x: nn.functional.batch_norm(x, None, None, training=True)
-    ),
-    "by_hand": lambda: _Function(lambda x: x - x.mean(0)),
-    "instance": lambda: nn.InstanceNorm2d(_CHANNELS, track_running_stats=True),
-    "loss": _group,
-    "control": _group,
-}
 
 
 @dataclass(frozen=True)
@@ -80,18 +47,18 @@ def measure(layer: Callable[[], nn.Module] | None = None) -> Measured:
         torch.cat([part[rare][:1], part[~rare][: RECORDS - 1]])
         for part in (data.train.x, data.train.y)
     )
-    weight = torch.ones(_CLASSES)
+    weight = torch.ones(CLASSES)
     weight[_RARE] = _WEIGHT
     found: dict[str, _Found] = {}
-    for name, build in _LAYERS.items():
+    for name, construct in CONSTRUCTS.items():
         weighted = name == "loss" and layer is None
         criterion = nn.CrossEntropyLoss(weight=weight if weighted else None)
-        planted = build if layer is None or name == "control" else layer
-        found[name] = _found(_model(planted()), criterion, x, y)
+        planted = construct.layer if layer is None or name == "control" else layer
+        found[name] = _found(small_model(planted()), criterion, x, y)
     numbers: dict[str, float] = {}
     settings: dict[str, Setting] = {
-        "control": "GroupNorm", "records": RECORDS, "opacus": version("opacus"), "noise": NOISE,
-        "clip": CLIP, "delta": DELTA, "weight": _WEIGHT,
+        "control": CONSTRUCTS["control"].words, "records": RECORDS, "opacus": version("opacus"),
+        "noise": NOISE, "clip": CLIP, "delta": DELTA, "weight": _WEIGHT,
     }  # fmt: skip
     for name, one in found.items():
         numbers |= {
@@ -103,7 +70,7 @@ def measure(layer: Callable[[], nn.Module] | None = None) -> Measured:
             f"verdict_{name}": str(one.verdict.value),
         }
     numbers["exact_affine_free"] = gaussian_epsilon(numbers["shift_affine_free"] / NOISE, DELTA)
-    return Measured(numbers, settings, _claims(found))
+    return Measured(numbers, settings, _claims(found), (_picture(found),))
 
 
 def _claims(found: dict[str, _Found]) -> tuple[Claim, ...]:
@@ -129,20 +96,29 @@ def _claims(found: dict[str, _Found]) -> tuple[Claim, ...]:
     )
 
 
+def _picture(found: dict[str, _Found]) -> Picture:
+    epsilons, kinds = {}, {}
+    for name, one in found.items():
+        words = CONSTRUCTS[name].words
+        epsilons[words] = one.witness.epsilon(NOISE, DELTA)
+        proven = one.verdict is Verdict.PROVEN
+        kinds[words] = f"dpnorm check: {one.verdict.value}", KEPT if proven else BROKEN
+    return Picture(
+        "epsilon",
+        "The exact epsilon of a pair of datasets that was found for each of these constructs, over "
+        f"the epsilon that Opacus prints for all of them: {'; '.join(epsilons)}.",
+        functools.partial(
+            epsilon_bars,
+            epsilons,
+            kinds,
+            ("epsilon that Opacus prints for all", found["control"].epsilon),
+            DELTA,
+        ),
+    )
+
+
 def _is_broken(one: _Found) -> bool:
     return one.witness.ratio > 1 + ROUNDING or one.witness.released_state
-
-
-def _model(layer: nn.Module) -> nn.Module:
-    torch.manual_seed(_SEED)
-    return nn.Sequential(
-        nn.Conv2d(1, _CHANNELS, 3, padding=1),
-        layer,
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(4 * _CHANNELS, _CLASSES),
-    )
 
 
 def _found(model: nn.Module, criterion: Criterion, x: Tensor, y: Tensor) -> _Found:
