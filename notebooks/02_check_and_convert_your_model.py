@@ -14,6 +14,7 @@
 # what a record contributes. `dpnorm.check` measures it, and `dpnorm.convert` swaps the layers.
 
 # %%
+import matplotlib.pyplot as plt
 import torch
 
 import dpnorm
@@ -37,6 +38,17 @@ for variant in ("frozen", "group", "layer"):
         converted = dpnorm.convert(trained.model, to=variant, init=init).model
         kept[variant, init] = dpnorm.training.accuracy(converted, data.test)
         print(f"{variant:8} {init:6} {kept[variant, init]:.3f}")
+
+# %%
+for init in ("match", "reset"):
+    plt.plot([kept[v, init] for v in ("frozen", "group", "layer")], "o-", label=f"init={init}")
+plt.axhline(trained.accuracy, color="0.5", linestyle="--", label="BatchNorm, as trained")
+plt.xticks(range(3), ("frozen", "group", "layer"))
+plt.ylim(0, 1.02)
+plt.ylabel("accuracy on test records")
+plt.legend()
+plt.show()
+assert kept["group", "match"] > kept["group", "reset"] + 0.05
 
 # %% [markdown]
 # In the converted network no record moves another, and it trains privately. Here it starts from

@@ -1,11 +1,7 @@
-"""What the README and the notebooks show runs as it stands."""
+"""What the README shows runs as it stands."""
 
 import re
-import runpy
 from pathlib import Path
-
-import matplotlib
-import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,13 +14,3 @@ def test_the_example_of_the_readme_runs(capsys):
     assert not names["dpnorm"].check(names["model"], names["data"].public.x[:8]).ok
     assert names["trained"].statement.epsilon <= 8
     assert "differential privacy for one training record" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda p: p.stem
-)
-def test_notebooks_run(notebook, capsys):
-    matplotlib.use("Agg")
-    names = runpy.run_path(str(notebook))
-    assert names["kept"]["group", "match"] > names["kept"]["group", "reset"] + 0.05
-    assert "differential privacy" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """What an answer consists of: an argument, an experiment, its numbers, and what was checked."""
 
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -122,6 +123,19 @@ class Explanation:
             save_figure(figure, path)
             saved[picture.key] = str(path)
         return saved
+
+    def _ipython_display_(self) -> None:
+        """In a notebook an answer is its text with its plots."""
+        from IPython.display import Image, Markdown, display
+
+        from dpnorm.figures import style
+
+        display(Markdown(self.render("markdown")))
+        for picture in self.measured.pictures:
+            drawn = io.BytesIO()
+            with style(picture.key):
+                picture.draw().savefig(drawn, format="png", dpi=100, facecolor="white")
+            display(Image(drawn.getvalue(), alt=picture.alt))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; an infinite number is the text "inf"."""
