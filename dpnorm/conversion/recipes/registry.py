@@ -83,8 +83,8 @@ _VARIANTS: dict[str, Variant] = {}
 def variants() -> dict[str, Variant]:
     """Every variant by name, in the order in which tables show them.
 
-    >>> list(variants())[:3]
-    ['batch', 'none', 'group']
+    >>> next(iter(variants()))
+    'batch'
     """
     return dict(sorted(_VARIANTS.items(), key=lambda item: item[1].order))
 
