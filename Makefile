@@ -44,7 +44,7 @@ notebooks: $(STAMP)
 	$(BIN)/python -m notebooks
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 check: $(STAMP)
 	$(BIN)/ruff check .
