@@ -91,8 +91,9 @@ def plan(suite: Suite) -> list[Arm]:
         DpnormError: an unknown model or data set, a variant that a model cannot take, a batch
             larger than a member's data, an epsilon that cannot be reached.
     """
-    _require_attacks(suite)
     arms = []
+    for dataset, seed in product(suite.datasets, suite.seeds):
+        _require_attacks(suite, len(load_data(dataset, None).train) + suite.pool.outliers, seed)
     for dataset, model, variant in product(suite.datasets, suite.models, suite.variants):
         report = _judge(model, variant, load_data(dataset, None))
         for epsilon, seed in product(suite.epsilons, suite.seeds):
@@ -215,12 +216,12 @@ def _audit(suite: Suite, shared: dict[str, Any], seed: int, allow: str | None) -
     return AuditCell(**(shared | {"training": training, "privacy": privacy}), audits=suite.audits)
 
 
-def _require_attacks(suite: Suite) -> None:
-    """Each attack runs on scores of nothing, as many models as the pool will have."""
+def _require_attacks(suite: Suite, records: int, seed: int) -> None:
+    """Each attack runs on scores of nothing, with the membership that the pool will have."""
     generator = np.random.default_rng(0)
-    size, records = suite.pool.size, 64
+    size = suite.pool.size
     pool = Pool(
-        keep=draw_membership(records, size, 0),
+        keep=draw_membership(records, size, seed),
         logits=generator.normal(size=(size, records, suite.pool.views, 2)).astype(np.float32),
         labels=generator.integers(0, 2, records),
         outlier=np.zeros(records, dtype=bool),

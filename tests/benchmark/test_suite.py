@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpnorm.benchmark import Suite, load_suite, shipped_suites
+from dpnorm.benchmark.arms import _require_attacks
 from dpnorm.errors import DpnormError, InputError
-from tests.benchmark.suites import tiny
+from tests.benchmark.suites import one_arm, tiny
 
 TOML = """
 name = "mine"
@@ -175,3 +176,20 @@ def test_no_file_and_no_override_ends_in_a_traceback(tmp_path_factory, text):
     for path, overrides in ((file, []), ("quick", [text])):
         with contextlib.suppress(DpnormError):
             assert load_suite(path, overrides).to_dict()
+
+
+RECORDS = {"quick": 1437, "standard": 4000, "full": 4000, "memorization": 4000, "cifar10": 50_000}
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_the_pools_of_a_shipped_suite_serve_its_attacks(name):
+    suite = load_suite(name)
+    for seed in suite.seeds:
+        _require_attacks(suite, RECORDS[name] + suite.pool.outliers, seed)
+
+
+def test_an_attack_that_the_membership_cannot_serve_is_said_before_training():
+    suite = one_arm(pool={"size": 16}, leakage={"attacks": ("rmia",)})
+    _require_attacks(suite, 64, 0)  # few records: each is out of two models by chance
+    with pytest.raises(InputError, match=r"leakage.attacks: online RMIA needs .*'bavaria'"):
+        _require_attacks(suite, 4100, 0)
