@@ -1,6 +1,5 @@
 """dpnorm why."""
 
-import sys
 from pathlib import Path
 
 import typer
@@ -33,8 +32,6 @@ def why(
         return
     found = answer(topic)
     saved = found.save_plots(plots) if plots is not None else {}
-    if plots is not None and not saved:
-        print(f"{topic} has no plots", file=sys.stderr)
     print(found.render(format, plots=saved), end="")
     if not found.holds:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ import dpnorm
 from dpnorm.benchmark.speed import ALL, Sizes, SpeedResult, Subject, pools, render, run_speed
 from dpnorm.benchmark.speed import comparisons as found
 from dpnorm.benchmark.speed.growth import wide_lenet
-from dpnorm.benchmark.speed.steps import MODES, NotApplicableError, opacus_step
+from dpnorm.benchmark.speed.steps import MODES, OPACUS_MODES, NotApplicableError, opacus_step
 from dpnorm.errors import InputError, MissingExtraError
 from dpnorm.leakage import train_pool
 
@@ -64,11 +64,13 @@ def test_every_comparison_and_curve_is_measured_or_says_why_not(whole):
 
 
 def test_every_mode_stands_against_the_plain_step_and_against_opacus(whole):
-    against = {(row.comparison, row.measured): row.against for row in whole.rows}
+    against = {(row.comparison, row.measured, row.against) for row in whole.rows}
     for mode in (*MODES, "auto"):
-        assert against["step", f"private step, {mode}"] == "plain step"
-        theirs = "hooks" if mode == "auto" else mode
-        assert against["opacus", f"private step, {mode}"] == f"Opacus, {theirs}"
+        assert ("step", f"private step, {mode}", "plain step") in against
+    for theirs in OPACUS_MODES:
+        for mode in ("lean", theirs):
+            assert ("opacus", f"private step, {mode}", f"Opacus, {theirs}") in against
+    assert ("opacus", "private step, auto", "Opacus, hooks") in against
     chosen = {row.note for row in whole.rows if row.measured == "private step, auto"}
     assert len(chosen) == 1
     assert chosen.pop().removeprefix("auto chose ") in MODES
@@ -95,7 +97,7 @@ def test_a_missing_package_is_said_in_every_row_of_its_network(monkeypatch):
 
     monkeypatch.setattr(dpnorm.models, "build", missing)
     result = tiny(only=["check", "convert", "step"])
-    assert len(result.rows) == 8
+    assert len(result.rows) == 2 + 1 + len(MODES) + 1  # check, convert, and a step in each mode
     assert {row.status for row in result.rows} == {"not applicable"}
     assert all("pip install 'dpnorm[vision]'" in row.reason for row in result.rows)
     assert not result.failed
@@ -108,7 +110,7 @@ def test_what_breaks_is_recorded_and_does_not_stop_the_rest(monkeypatch):
     monkeypatch.setattr(found, "opacus_step", broken)
     monkeypatch.setattr("dpnorm.benchmark.speed.growth.plain_step", broken)
     result = tiny(only=["opacus", "convert", "width"])
-    assert [row.status for row in result.rows] == ["measured", *["failed"] * 5]
+    assert [row.status for row in result.rows] == ["measured", *["failed"] * 9]
     assert result.rows[-1].reason == "RuntimeError: out of memory"
     assert result.curves[0].reason == "RuntimeError: out of memory"
     assert result.failed

@@ -37,8 +37,9 @@ def test_what_a_run_does_not_show_makes_the_exit_code_1(monkeypatch):
     assert "This run does not show what the text says." in result.stdout
 
 
-def test_a_topic_without_plots_says_so_and_makes_no_folder(tmp_path):
-    result = run("private-statistics", "--plots", tmp_path / "plots")
+def test_plots_go_into_a_folder_that_is_made_and_are_named(tmp_path):
+    result = run("private-statistics", "--plots", tmp_path / "new")
     assert result.exit_code == 0
-    assert "private-statistics has no plots" in result.stderr
-    assert not (tmp_path / "plots").exists()
+    written = sorted((tmp_path / "new").iterdir())
+    assert [file.suffix for file in written] == [".svg", ".svg"]
+    assert all(file.name in result.stdout for file in written)

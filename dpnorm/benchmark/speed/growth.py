@@ -10,9 +10,9 @@ from dpnorm.benchmark.speed.measure import Run, in_turns
 from dpnorm.benchmark.speed.pools import pool_of
 from dpnorm.benchmark.speed.result import Curve
 from dpnorm.benchmark.speed.sizes import CLASSES, Sizes, Subject
-from dpnorm.benchmark.speed.steps import MODES, SEED, plain_step, private_step
+from dpnorm.benchmark.speed.steps import OPACUS_MODES, SEED, plain_step, private_step
 
-MODE = MODES[0]
+MODE = OPACUS_MODES[0]
 PRIVATE, PLAIN = f"private step, {MODE}", "plain step"
 
 Growth = Callable[[Sizes, torch.device], Curve]
