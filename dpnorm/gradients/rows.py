@@ -50,6 +50,8 @@ class Rows:
                 f"a module was given {rows} rows for {records} records: each record must have the "
                 "same number of rows"
             )
+        if rows == records:
+            return tensor.unsqueeze(1)
         if self.order == "record-minor":
             return tensor.reshape(rows // records, records, *tensor.shape[1:]).transpose(0, 1)
         return tensor.reshape(records, rows // records, *tensor.shape[1:])

@@ -18,17 +18,19 @@ class FlatClipping:
     """Scales a record's whole gradient so that its norm is at most the clipping norm."""
 
     name: Clipping = "flat"
+    apart = False  # whether each parameter has a norm of its own
     count_std = 0.0  # of the noise of what is counted
 
     def factors(self, norms: Tensor, clip: float) -> list[Tensor]:
-        """What each record's gradient of each parameter is multiplied by.
+        """What each part of each record's gradient is multiplied by.
 
         Args:
-            norms: (parameters, records) of the gradients.
+            norms: (parts, records) of the gradients; a part is one parameter or several, and one
+                where `apart` says so.
             clip: the clipping norm.
 
         Returns:
-            For each parameter a (records,) tensor.
+            For each part a (records,) tensor.
         """
         factor = (clip / (norms.norm(dim=0) + _SLACK)).clamp(max=1.0)
         return [factor] * len(norms)
@@ -53,6 +55,7 @@ class PerLayerClipping(FlatClipping):
     """
 
     name: Clipping = "per_layer"
+    apart = True
 
     def __init__(self, norms: Sequence[float]) -> None:
         self.total = math.hypot(*norms)

@@ -13,7 +13,7 @@ from dpnorm.detection.movement import rounding
 from dpnorm.detection.preserve import preserved
 from dpnorm.errors import RefusedError
 from dpnorm.gradients import Rows
-from dpnorm.gradients.outer import dense
+from dpnorm.gradients.factors import dense
 from dpnorm.privacy.grad_sample import RecordGradSampleHooks
 
 SLACK = 30  # sums over records and positions run in another order

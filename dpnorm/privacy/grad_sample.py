@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
+from dpnorm.gradients.factors import Samples, added, row_norms
 from dpnorm.gradients.lean import lean_layer
-from dpnorm.gradients.outer import Samples, added, row_norms
+from dpnorm.gradients.memory import Workspace
 from dpnorm.privacy.ghost import linear_norms
 from dpnorm.privacy.lean_forward import LeanForward
 from dpnorm.privacy.statistics import StatisticsRelease
@@ -41,7 +42,7 @@ class Pass:
     Attributes:
         records: of how many.
         over: whether its backward pass is.
-        uses: how often each parameter's module ran.
+        uses: how often each parameter's module ran (ghost clipping).
         said: what the records said of each layer with private statistics, call by call.
         outputs: of the model, where the backward pass begins there (ghost clipping).
     """
@@ -102,6 +103,7 @@ class _OneGradientARecord(GradSampleHooks):
         self._running: Pass | None = None  # the forward pass that is under way
         self._ending: Pass | None = None  # the one whose backward pass is under way
         self._recomputing = False
+        self._memory = Workspace()
         self._watch_passes()
         for unit in units(self._module, self._rows):
             self._watch(replace(unit, functional=unit.functional or force_functorch))
@@ -142,7 +144,9 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _watch(self, unit: Unit) -> None:
         handles = self.autograd_grad_sample_hooks
-        layer = lean_layer(unit.module) if self._lean and not unit.functional else None
+        layer = (
+            lean_layer(unit.module, self._memory) if self._lean and not unit.functional else None
+        )
         if layer is not None:
             handles.append(LeanForward(unit, layer, self))
             return
@@ -181,7 +185,8 @@ class _OneGradientARecord(GradSampleHooks):
                 f"refused: {unit.path or 'the model'} ran outside of a forward pass of the "
                 "model, so that the number of records is not known: call the model itself"
             )
-        running.uses.update(p for p in unit.module.parameters() if p.requires_grad)
+        if self._clips_backward:
+            running.uses.update(p for p in unit.module.parameters() if p.requires_grad)
         return running
 
     def _watch_statistics(self) -> None:

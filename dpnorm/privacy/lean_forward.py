@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from dpnorm.gradients.factors import Samples
 from dpnorm.gradients.lean import LeanLayer, lean_call
-from dpnorm.gradients.outer import Samples
 from dpnorm.privacy import lean_norms, lean_standardized
 from dpnorm.privacy.units import Arguments, Unit
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dpnorm.gradients.lean import LeanLayer, lean
-from dpnorm.gradients.lean.layer import Forward, Gradients, Group, Parameters
+from dpnorm.gradients.lean.layer import Forward, Gradients, Group, Parameters, summed
 from dpnorm.norms import RecordRMSNorm
 from dpnorm.norms.channels import ChannelAffine
 from dpnorm.norms.own_scale import mean_square, own_scale, spread
@@ -78,7 +78,7 @@ class LeanChannelScale(LeanLayer):
             of_input = of_input.view(x.shape)
 
         def by_record(rows: Tensor) -> Tensor:
-            return group(rows * scale).sum(1)
+            return summed(rows * scale, group)
 
         return of_input, [
             by_record(along * own) if wanted[1] else None,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from dpnorm.gradients.factors import dense
 from dpnorm.gradients.lean import LeanConvolution, lean
 from dpnorm.gradients.lean.layer import Forward, Gradients, Group, Parameters
-from dpnorm.gradients.outer import dense
 from dpnorm.norms import WeightStandardizedConv
 
 

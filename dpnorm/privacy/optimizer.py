@@ -15,7 +15,9 @@ from opacus.optimizers.optimizer import (
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
-from dpnorm.gradients.outer import Samples, joined, row_norms, weighted_sum, without
+from dpnorm.gradients.factors import Samples, joined, row_norms, without
+from dpnorm.gradients.memory import Workspace
+from dpnorm.privacy.bundles import bundled
 from dpnorm.privacy.clipping import AdaptiveClipping, FlatClipping
 from dpnorm.privacy.grad_sample import NOT_FINITE
 from dpnorm.privacy.joint import split_noise
@@ -108,6 +110,7 @@ class PrivateOptimizer(DPOptimizer):
         self._clipped: dict[nn.Parameter, Tensor] | None = None  # under ghost clipping
         self._largest_clip = 0.0  # by which a chunk of the logical batch was clipped
         self._judged = {id(p) for p in self.params}
+        self._memory = Workspace()
         self._stepping = False
         self._batches = 1  # how many are in the step
         self._noisy_statistics: Tensor | None = None
@@ -269,8 +272,9 @@ class PrivateOptimizer(DPOptimizer):
             self._accumulate_clipped()
             return
         samples = [joined(_parts(p)) for p in self.params]
+        bundles = bundled(self.params, samples, apart=self.clipping.apart)
         device = samples[0].device
-        norms = torch.stack([row_norms(g).to(device) for g in samples])
+        norms = torch.stack([row_norms(bundle.samples).to(device) for bundle in bundles])
         usable = norms.sum(0).isfinite()
         if self.statistics is not None:
             usable = usable & self.statistics.waiting().isfinite().all(1).to(device)
@@ -280,9 +284,11 @@ class PrivateOptimizer(DPOptimizer):
             norms = norms.masked_fill(~usable, 0.0)
         self._largest_clip = max(self._largest_clip, self.max_grad_norm)
         factors = self.clipping.factors(norms, self.max_grad_norm)
-        for p, g, factor in zip(self.params, samples, factors, strict=True):
-            total = weighted_sum(without(g, usable) if dropped else g, factor, p.dtype)
-            p.summed_grad = _added(p.summed_grad, total)
+        for bundle, factor in zip(bundles, factors, strict=True):
+            kept = without(bundle.samples, usable) if dropped else bundle.samples
+            for p, total in zip(bundle.parameters, bundle.sums(kept, factor), strict=True):
+                _add(p, total)
+        for p in self.params:
             for part in _parts(p):
                 part._processed = True  # type: ignore[union-attr]
         if self.statistics is not None:
@@ -297,32 +303,47 @@ class PrivateOptimizer(DPOptimizer):
             self.statistics.accumulate(usable)
         clipped, self._clipped = self._clipped or {}, None
         for p in self.params:
-            p.summed_grad = _added(p.summed_grad, _wide(clipped[p]))
+            _add(p, _wide(clipped[p]))
 
     def add_noise(self) -> None:
         gradient, statistics = self.noises()
+        alike: dict[tuple[torch.device, torch.dtype], list[tuple[nn.Parameter, Tensor]]] = {}
         for p in self.params:
             _check_processed_flag(p.summed_grad)
-            noise = self._noise(gradient * self._largest_clip, p.summed_grad)
-            p.grad = (p.summed_grad + noise).view_as(p).to(p.dtype)
-            _mark_as_processed(p.summed_grad)
+            alike.setdefault((p.summed_grad.device, p.summed_grad.dtype), []).append(
+                (p, p.summed_grad)
+            )
+        for those in alike.values():
+            sizes = [p.numel() for p, _ in those]
+            memory = self._memory.empty((sum(sizes),), those[0][1])
+            noise = self._noise(gradient * self._largest_clip, memory).split(sizes)
+            for (p, total), part in zip(those, noise, strict=True):
+                p.grad = part.view(p.shape).add_(total).to(p.dtype)
+                _mark_as_processed(total)
         if self.statistics is not None:
             total = self.statistics.take_sum()
-            noise = self._noise(statistics * self.statistics.clip, total)
+            noise = self._noise(statistics * self.statistics.clip, torch.empty_like(total))
             self._noisy_statistics = total + noise
         count = self.clipping.take_count()
         if count is not None:
             exact = torch.tensor([count], device=self.params[0].device)
-            self._noisy_count = exact + self._noise(self.clipping.count_std, exact)
+            noise = self._noise(self.clipping.count_std, torch.empty_like(exact))
+            self._noisy_count = exact + noise
 
-    def _noise(self, std: float, reference: Tensor) -> Tensor:
-        """Gaussian noise, drawn by the first process alone: the sum has it once."""
-        return _generate_noise(
-            std=std if self.rank == 0 and self.noise_multiplier else 0.0,
-            reference=reference,
-            generator=self.generator,
-            secure_mode=self.secure_mode,
-        )
+    def scale_grad(self) -> None:
+        if self.loss_reduction == "mean":
+            for p in self.params:
+                p.grad /= self.expected_batch_size * self._batches
+
+    def _noise(self, std: float, memory: Tensor) -> Tensor:
+        """Gaussian noise like the memory, which is written where that helps.
+
+        It is drawn by the first process alone: the sum has it once.
+        """
+        std = std if self.rank == 0 and self.noise_multiplier else 0.0
+        if self.secure_mode:
+            return _generate_noise(std, memory, self.generator, secure_mode=True)
+        return memory.normal_(0.0, std, generator=self.generator) if std else memory.zero_()
 
     def _reduce(self) -> None:
         """Adds up what the processes have; nothing is moved by it before."""
@@ -372,12 +393,14 @@ def _wide(gradient: Tensor) -> Tensor:
     return gradient.float() if gradient.dtype in (torch.float16, torch.bfloat16) else gradient
 
 
-def _added(summed: Tensor | None, total: Tensor) -> Tensor:
-    """The sum of a logical batch with one chunk more; one that was released is over.
+def _add(parameter: Any, total: Tensor) -> None:
+    """Adds one chunk more to the sum of a logical batch; one that was released is over.
 
     Whoever clears gradients by `model.zero_grad()` leaves the released sum where it is.
     """
-    return total if summed is None or hasattr(summed, "_processed") else summed + total
+    summed = parameter.summed_grad
+    over = summed is None or hasattr(summed, "_processed")
+    parameter.summed_grad = total if over else summed + total
 
 
 def guard(owner: PrivateOptimizer) -> None:

@@ -99,7 +99,8 @@ class ClippedSteps:
             return total
         for number, (x, y) in enumerate(chunks, start=1):
             self.optimizer.signal_skip_step(do_skip=number < len(chunks))
-            self.optimizer.zero_grad(set_to_none=True)
+            if number > 1:
+                self.optimizer.zero_grad(set_to_none=True)
             loss = self._loss(self._network(x), y)
             loss.backward()
             total += loss.item() * len(y)

@@ -3,8 +3,8 @@
 import torch
 
 from dpnorm.gradients import Rows
+from dpnorm.gradients.factors import dense, row_norms, weighted_sum
 from dpnorm.gradients.lean import lean_call, lean_layer
-from dpnorm.gradients.outer import dense, row_norms, weighted_sum
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import dpnorm
-from dpnorm.gradients.outer import dense
+from dpnorm.gradients.factors import dense
 from dpnorm.norms import PrivateBatchNorm1d, ReleasedStatistics, released_statistics
 from dpnorm.privacy.joint import split_noise
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from dpnorm.detection import Verdict, check
 from dpnorm.errors import InputError, RefusedError
-from dpnorm.gradients.outer import dense
+from dpnorm.gradients.factors import dense
 from dpnorm.norms import (
     EvoNormS0,
     FrozenBatchNorm1d,

@@ -9,7 +9,7 @@ from torch import nn
 
 from dpnorm.detection import check
 from dpnorm.errors import RefusedError
-from dpnorm.gradients.outer import Outer, dense
+from dpnorm.gradients.factors import Outer, dense
 from dpnorm.privacy import hooks_for
 from dpnorm.privacy.lean_forward import LeanForward
 from tests.privacy.test_grad_sample import alone

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dpnorm.gradients.factors import Samples, dense
 from dpnorm.gradients.lean.layer import LeanLayer
-from dpnorm.gradients.outer import Samples, dense
 
 
 class Sink(Protocol):

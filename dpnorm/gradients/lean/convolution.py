@@ -1,13 +1,15 @@
-"""Convolutions: all records as the groups of one convolution, or windows of a few at a time."""
+"""Convolutions: each record's gradient in one of two ways, or kept as input and slope."""
 
 from collections.abc import Sequence
-from math import prod
+from dataclasses import dataclass
+from math import ceil, prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpnorm.gradients.factors import Factors, Samples, norms_from_pairs
 from dpnorm.gradients.lean.layer import (
     Forward,
     Gradients,
@@ -15,13 +17,20 @@ from dpnorm.gradients.lean.layer import (
     LeanLayer,
     Parameters,
     lean,
+    summed,
 )
+from dpnorm.gradients.lean.windows import own_padding, pairs, pairs_cost, windows_of
 
 # Where windows cost less than groups on a processor. A choice by the clock would change the last
 # digits from run to run.
 FEW_CHANNELS = 4  # of the input
 FEW_POSITIONS = 100  # of the output, over which a record's gradient is summed up
-CHUNK = 8  # records whose windows stand in the cache together
+MANY_WEIGHTS = 50_000
+WINDOWS = 2**18  # numbers in the windows of the records that stand in the cache together
+GROUPS = 2**19  # weights of the records that are groups of one convolution: they fit the cache
+# Floating-point operations that cost as much as to write a number and read it twice, and by which
+# small products are slower than those of the batch
+TRAFFIC, SLOWNESS = 75, 3
 
 
 @lean(nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -37,10 +46,10 @@ class LeanConvolution(LeanLayer):
     def __init__(self, module: Any, edges: Sequence[int] | None = None) -> None:
         super().__init__(module)
         self._edges = list(module._reversed_padding_repeated_twice if edges is None else edges)
-        self._own = _own_padding(module, self._edges)
+        self._own = own_padding(module, self._edges)
         none = (0,) * len(module.stride)
-        self._stride, self._dilation = list(module.stride), list(module.dilation)
-        self._padding = list(none if self._own is None else self._own)
+        self.stride, self.dilation = list(module.stride), list(module.dilation)
+        self.padding = list(none if self._own is None else self._own)
 
     def takes(self, x: Tensor) -> bool:
         return x.dim() == self.module.weight.dim()
@@ -54,8 +63,8 @@ class LeanConvolution(LeanLayer):
     def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
         weight, bias = parameters
         assert weight is not None
-        none = [0] * len(self._stride)
-        where = self._stride, self._padding, self._dilation, False, none, self.module.groups
+        none = [0] * len(self.stride)
+        where = self.stride, self.padding, self.dilation, False, none, self.module.groups
         return torch.convolution(x, weight, bias, *where), ()
 
     def backward(
@@ -72,33 +81,54 @@ class LeanConvolution(LeanLayer):
         """See `LeanLayer`."""
         weight = parameters[0]
         assert weight is not None
-        of_input = of_weight = of_bias = None
+        of_input = of_bias = None
+        of_weight: Samples | None = None
         if wanted[0]:
             of_input = self._pulled(slope, x, weight, self.module.groups, 0)
         if wanted[1]:
             xs, slopes = group(x), group(slope)  # (records, rows, channels, *space)
-            if xs.shape[1] == 1 and self._takes_windows(slope, weight):
-                of_weight = self._by_windows(slopes[:, 0], xs[:, 0], weight, scale)
-            else:
+            if xs.shape[1] > 1 or self.module.groups > 1:
                 of_weight = self._by_groups(slopes, xs, weight, scale)
+            elif self._pairs_pay(slope, x, weight):
+                of_weight = Convolved(slopes[:, 0] * scale, xs[:, 0], self, weight.shape)
+            else:
+                of_weight = self.gradients(slopes[:, 0], xs[:, 0], weight.shape, scale)
         if wanted[2]:
-            of_bias = group(slope.flatten(2).sum(2) * scale).sum(1)
+            of_bias = summed(slope.flatten(2).sum(2) * scale, group)
         return of_input, [of_weight, of_bias]
 
-    def _takes_windows(self, slope: Tensor, weight: Tensor) -> bool:
+    def gradients(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
+        """Each record's gradient of a weight of this shape: (records, *shape)."""
         few = (
-            weight.shape[1] < FEW_CHANNELS
-            or slope[0, 0].numel() < FEW_POSITIONS
-            or prod(weight.shape[2:]) == 1
+            shape[1] < FEW_CHANNELS
+            or prod(slopes.shape[2:]) < FEW_POSITIONS
+            or prod(shape[2:]) == 1
+            or prod(shape) > MANY_WEIGHTS
         )
-        return bool(few and self.module.groups == 1 and slope.device.type == "cpu")
+        if few and slopes.device.type == "cpu":
+            return self._by_windows(slopes, xs, shape, scale)
+        return self._by_groups(
+            slopes[:, None], xs[:, None], slopes.new_empty(1).expand(shape), scale
+        )
+
+    def summed_up(self, slopes: Tensor, xs: Tensor, shape: torch.Size) -> Tensor:
+        """The gradient of the weight, of all records together."""
+        return self._pulled(slopes, xs, slopes.new_empty(1).expand(shape), 1, 1)
+
+    def _pairs_pay(self, slope: Tensor, x: Tensor, weight: Tensor) -> bool:
+        """Whether norms from pairs of positions cost less than each record's gradient does."""
+        places, weights = slope[0, 0].numel(), weight.numel()
+        cost = pairs_cost(
+            self, x.shape[1:], weight.shape[2:], slope.shape[2:]
+        ) + 2 * places**2 * len(weight)
+        return SLOWNESS * cost < weights * (1.4 * places + TRAFFIC)
 
     def _pulled(self, slope: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         """The gradient of the input (0) or of the weight (1) of a whole batch."""
-        none = [0] * len(self._stride)
-        where: Any = (self._stride, self._padding, self._dilation, False, none, groups)
+        none = [0] * len(self.stride)
+        where: Any = (self.stride, self.padding, self.dilation, False, none, groups)
         mask = [which == 0, which == 1, False]
-        found = torch.ops.aten.convolution_backward(slope, x, weight, None, *where, mask)
+        found = torch.ops.aten.convolution_backward.default(slope, x, weight, None, *where, mask)
         return found[which]
 
     def _by_groups(self, slopes: Tensor, xs: Tensor, weight: Tensor, scale: float) -> Tensor:
@@ -107,65 +137,70 @@ class LeanConvolution(LeanLayer):
         The gradient of a group's weights is that of its record.
         """
         records, rows = xs.shape[:2]
-        xs = xs.transpose(0, 1).reshape(rows, -1, *xs.shape[3:])
-        slopes = slopes.transpose(0, 1).reshape(rows, -1, *slopes.shape[3:])
-        smaller = slopes.numel() < records * weight.numel()
-        if smaller:
-            slopes = slopes * scale
-        shape = (records * len(weight), *weight.shape[1:])
-        nobody = weight.new_empty(1).expand(shape)  # its values are not read
-        found = self._pulled(slopes, xs, nobody, records * self.module.groups, 1)
-        found = found.view(records, *weight.shape)
-        return found if smaller else found.mul_(scale)
+        found = self.memory.empty((records, *weight.shape), slopes)
+        parts = max(1, ceil(found.numel() / GROUPS)) if xs.device.type == "cpu" else 1
+        size = max(1, ceil(records / parts))
+        for start in range(0, records, size):
+            x, slope = xs[start : start + size], slopes[start : start + size]
+            few = len(x)
+            x = x.transpose(0, 1).reshape(rows, -1, *x.shape[3:])
+            slope = slope.transpose(0, 1).reshape(rows, -1, *slope.shape[3:])
+            # its values are not read
+            nobody = weight.new_empty(1).expand(few * len(weight), *weight.shape[1:])
+            part = self._pulled(slope, x, nobody, few * self.module.groups, 1)
+            torch.mul(part.view(few, *weight.shape), scale, out=found[start : start + size])
+        return found
 
-    def _by_windows(self, slopes: Tensor, xs: Tensor, weight: Tensor, scale: float) -> Tensor:
+    def _by_windows(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
         """One matrix product a record: slopes times what each weight has met."""
-        around = [n for padding in reversed(self._padding) for n in (padding, padding)]
-        xs = F.pad(xs, around) if any(around) else xs
+        windows = windows_of(self, xs, shape[2:], slopes.shape[2:])
         records, out = slopes.shape[:2]
-        places = prod(weight.shape[1:])
+        places = prod(shape[1:])
         slopes = slopes.flatten(2)
-        found = slopes.new_empty((records, out, places))
-        shape = (*weight.shape[1:], *self._positions(xs, weight))
-        first, second, *space = xs.stride()
-        steps = [s * d for s, d in zip(space, self._dilation, strict=True)]
-        jumps = [s * d for s, d in zip(space, self._stride, strict=True)]
-        copied: Tensor | None = None
-        for start in range(0, records, CHUNK):
-            few = xs[start : start + CHUNK]
-            windows = few.as_strided((len(few), *shape), (first, second, *steps, *jumps))
-            if not windows.is_contiguous():
-                if copied is None:
-                    copied = xs.new_empty((CHUNK, *shape))
-                windows = copied[: len(few)].copy_(windows)
-            target = found[start : start + CHUNK]
+        found = self.memory.empty((records, out, places), slopes)
+        size = min(records, max(1, WINDOWS // max(1, prod(windows.shape[1:]))))
+        plain = windows.is_contiguous()
+        copied = windows if plain else self.memory.empty((size, *windows.shape[1:]), slopes)
+        for start in range(0, records, size):
+            some = slice(start, start + size)
+            few = windows[some]
+            few = few if plain else copied[: len(few)].copy_(few)
             torch.baddbmm(
-                target,
-                slopes[start : start + CHUNK],
-                windows.reshape(len(few), places, -1).transpose(1, 2),
+                found[some],
+                slopes[some],
+                few.view(len(few), places, -1).transpose(1, 2),
                 beta=0,
                 alpha=scale,
-                out=target,
+                out=found[some],
             )
-        return found.view(records, *weight.shape)
-
-    def _positions(self, padded: Tensor, weight: Tensor) -> list[int]:
-        """How many positions the output has along each dimension of space."""
-        return [
-            (size - dilation * (kernel - 1) - 1) // stride + 1
-            for size, dilation, kernel, stride in zip(
-                padded.shape[2:], self._dilation, weight.shape[2:], self._stride, strict=True
-            )
-        ]
+        return found.view(records, *shape)
 
 
-def _own_padding(module: Any, edges: Sequence[int]) -> tuple[int, ...] | None:
-    """The zeros that the convolution itself adds on both sides; None where others come before."""
-    if module.padding_mode != "zeros":
-        return None
-    if module.padding == "valid":
-        return (0,) * len(module.stride)
-    if isinstance(module.padding, str):  # "same"
-        before, after = tuple(edges[-2::-2]), tuple(edges[::-2])
-        return before if before == after else None
-    return tuple(module.padding)
+@dataclass(eq=False)
+class Convolved(Factors):
+    """The gradient of a convolution's weight as slopes (records, out, *space) and inputs.
+
+    A weighted sum is the gradient of the batch with weighted slopes; a norm comes from the inner
+    products of slopes, and of windows of the input, at each two positions.
+    """
+
+    layer: LeanConvolution
+    shape: torch.Size
+
+    def kind(self) -> tuple[Any, ...]:
+        return (*super().kind(), self.layer, self.shape)
+
+    def dense(self) -> Tensor:
+        """See `Factors`."""
+        return self.layer.gradients(self.slopes, self.inputs, self.shape, 1.0)
+
+    def norms(self) -> Tensor:
+        """See `Factors`."""
+        space, kernel = self.slopes.shape[2:], self.shape[2:]
+        slopes = self.slopes.flatten(2).transpose(1, 2)
+        return norms_from_pairs(slopes, self.inputs, lambda x: pairs(self.layer, x, kernel, space))
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """See `Factors`."""
+        slopes = self.slopes * weights.view(-1, *[1] * (self.slopes.dim() - 1))
+        return self.layer.summed_up(slopes, self.inputs, self.shape)

@@ -1,6 +1,7 @@
 """GroupNorm and InstanceNorm: the kernel of the batch gives the records' gradients for nothing."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from dpnorm.gradients.lean.layer import (
     LeanLayer,
     Parameters,
     lean,
+    summed,
 )
 
 
@@ -30,16 +32,14 @@ class LeanGroupNorm(LeanLayer):
         self._groups, self._channels = groups, channels
 
     def takes(self, x: Tensor) -> bool:
-        instance = isinstance(self.module, _InstanceNorm)
-        dimensions = _DIMENSIONS[type(self.module)] if instance else x.dim()
-        several = (
-            x[0, 0].numel() * self._channels > self._groups
-        )  # else the module has an error to say
+        dimensions = _DIMENSIONS.get(type(self.module), x.dim())
+        # of a group with one number the module has an error to say
+        several = prod(x.shape[1:]) > self._groups
         return x.dim() == dimensions and x.shape[1] == self._channels and several
 
     def forward(self, x: Tensor, parameters: Parameters, constants: Sequence[Tensor]) -> Forward:
         weight, bias = parameters
-        rows, channels, positions = len(x), x.shape[1], x[0, 0].numel()
+        rows, channels, positions = len(x), x.shape[1], prod(x.shape[2:])
         output, mean, rstd = torch.native_group_norm(
             x.contiguous(), weight, bias, rows, channels, positions, self._groups, self.module.eps
         )
@@ -64,8 +64,8 @@ class LeanGroupNorm(LeanLayer):
         """
         weight, (mean, rstd) = parameters[0], kept
         rows, channels = x.shape[:2]
-        as_one = (1, rows * channels, x[0, 0].numel())
-        of_input, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
+        as_one = (1, rows * channels, prod(x.shape[2:]))
+        of_input, of_weight, of_bias = torch.ops.aten.native_group_norm_backward.default(
             slope.contiguous().view(as_one),
             x.contiguous().view(as_one),
             mean.view(1, -1),
@@ -77,7 +77,7 @@ class LeanGroupNorm(LeanLayer):
         )
 
         def by_record(found: Tensor) -> Tensor:
-            return group(found.view(rows, channels) * scale).sum(1)
+            return summed(found.view(rows, channels) * scale, group)
 
         return of_input.view(x.shape) if wanted[0] else None, [
             by_record(of_weight) if wanted[1] else None,

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dpnorm.gradients.outer import Samples
+from dpnorm.gradients.factors import Samples
+from dpnorm.gradients.memory import Workspace
 
 Group = Callable[[Tensor], Tensor]  # (rows, ...) -> (records, rows of each record, ...)
 Parameters = Sequence[Tensor | None]
@@ -18,10 +19,16 @@ _DTYPES = (torch.float32, torch.float64)
 
 
 class LeanLayer(ABC):
-    """The two passes of a module, written out."""
+    """The two passes of a module, written out.
+
+    Attributes:
+        module: that it stands for.
+        memory: where gradients of records are written.
+    """
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.memory = Workspace()
 
     @property
     def parameters(self) -> tuple[nn.Parameter | None, ...]:
@@ -102,8 +109,19 @@ def lean(*types: type[nn.Module]) -> Callable[[_Build], _Build]:
     return register
 
 
-def lean_layer(module: nn.Module) -> LeanLayer | None:
-    """The lean layer of a module; None where it has to run as it is."""
+def summed(rows: Tensor, group: Group) -> Tensor:
+    """(rows, ...) added up within each record: (records, ...)."""
+    found = group(rows)
+    return found[:, 0] if found.shape[1] == 1 else found.sum(1)
+
+
+def lean_layer(module: nn.Module, memory: Workspace | None = None) -> LeanLayer | None:
+    """The lean layer of a module; None where it has to run as it is.
+
+    Args:
+        module: of a model.
+        memory: that the layers of the model share.
+    """
     build = LEAN_LAYERS.get(type(module))
     if build is None or "forward" in vars(module):
         return None
@@ -111,4 +129,6 @@ def lean_layer(module: nn.Module) -> LeanLayer | None:
     # what is computed from parameters before each pass is none itself
     if layer is None or not all(p is None or isinstance(p, nn.Parameter) for p in layer.parameters):
         return None
+    if memory is not None:
+        layer.memory = memory
     return layer

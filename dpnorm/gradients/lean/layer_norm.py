@@ -45,7 +45,7 @@ class LeanLayerNorm(LeanLayer):
         shape = list(self.module.normalized_shape)
         of_input = None
         if wanted[0]:
-            of_input = torch.ops.aten.native_layer_norm_backward(
+            of_input = torch.ops.aten.native_layer_norm_backward.default(
                 slope, x, shape, mean, rstd, weight, None, [True, False, False]
             )[0]
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpnorm.gradients.factors import Outer, OuterSum, Samples
 from dpnorm.gradients.lean.layer import (
     Forward,
     Gradients,
@@ -13,7 +14,6 @@ from dpnorm.gradients.lean.layer import (
     Parameters,
     lean,
 )
-from dpnorm.gradients.outer import Outer, Samples
 
 
 @lean(nn.Linear)
@@ -41,8 +41,8 @@ class LeanLinear(LeanLayer):
     ) -> Gradients:
         """See `LeanLayer`.
 
-        With one row a record its gradient stays two factors. With several it is the sum of their
-        products, one matrix product a record.
+        With one row a record its gradient stays two factors; with several too, where these are
+        smaller than it is.
         """
         weight = parameters[0]
         assert weight is not None
@@ -52,6 +52,8 @@ class LeanLinear(LeanLayer):
             rows = group(x).flatten(1, -2)
             if rows.shape[1] == 1:
                 of_weight = Outer(slopes[:, 0], rows[:, 0])
+            elif OuterSum.pays(rows.shape[1], *weight.shape):
+                of_weight = OuterSum(slopes, rows)
             else:
                 of_weight = slopes.transpose(1, 2) @ rows
         of_bias = slopes.sum(1) if wanted[2] else None

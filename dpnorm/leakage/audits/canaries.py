@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dpnorm.errors import InputError
-from dpnorm.gradients.outer import dense, joined
+from dpnorm.gradients.factors import dense, joined
 
 if TYPE_CHECKING:
     from dpnorm.privacy.optimizer import PrivateOptimizer
