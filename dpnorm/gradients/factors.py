@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpnorm.errors import RefusedError
 
-CHUNK = 32  # records whose products of pairs stand in the cache together
+PAIRS = 2**18  # products of pairs of the records that stand in the cache together
 ROUNDING = 32.0  # epsilons by which a norm that is found from pairs is raised
 _VANISHING = 100.0  # square roots of the smallest number, whose squares are 0 or nearly
 
@@ -168,9 +168,10 @@ def _from_pairs(
     precision = torch.finfo(slopes.dtype)
     slack, vanished = ROUNDING * precision.eps, _VANISHING * math.sqrt(precision.tiny)
     found = []
-    for start in range(0, len(slopes), CHUNK):
-        some = slice(start, start + CHUNK)
-        pairs = _pairs(slopes[some]), pairs_of_inputs(inputs[some])
+    size = max(1, PAIRS // slopes.shape[1] ** 2)
+    for start in range(0, len(slopes), size):
+        some = slice(start, start + size)
+        pairs = _pairs(slopes[some]), pairs_of_inputs(inputs[some]).to(slopes.dtype)
         square = torch.bmm(pairs[0].flatten(1)[:, None], pairs[1].flatten(1)[:, :, None])[:, 0, 0]
         lengths = [p.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt() for p in pairs]
         most = (lengths[0] * lengths[1]).sum(1)
@@ -190,6 +191,8 @@ def _scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
     Squares of tiny values would vanish, and a huge other factor make up for them.
     """
     rows = _wide(rows)
+    if not rows.is_floating_point():  # indices
+        return rows, torch.ones(len(rows), device=rows.device)
     if not rows.shape[1:].numel():
         return rows, rows.new_zeros(len(rows))
     largest = rows.abs().amax(tuple(range(1, rows.dim())))
@@ -277,5 +280,10 @@ def _blanked(rows: Tensor, usable: Tensor) -> Tensor:
 
 
 def _wide(rows: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """In float32 at least: half precision would round sums by more than noise hides."""
+    """In float32 at least: half precision would round sums by more than noise hides.
+
+    Indices stay what they are.
+    """
+    if not rows.is_floating_point():
+        return rows
     return rows.to(torch.promote_types(torch.promote_types(rows.dtype, dtype), torch.float32))

@@ -59,8 +59,14 @@ def epsilon_of(history: History, *, delta: float, accountant: str) -> float:
         raise unknown_name("accountant", accountant, ACCOUNTANTS)
     require_delta(delta)
     runs = merged(history)
-    if not runs:
-        return 0.0
+    return _epsilon_of(tuple(runs), delta, accountant) if runs else 0.0
+
+
+@functools.lru_cache(
+    maxsize=4096
+)  # the models of a pool, and the search for their noise, ask alike
+def _epsilon_of(runs: tuple[Run, ...], delta: float, accountant: str) -> float:
+    """See `epsilon_of`: of merged runs, at least one."""
     bound = gaussian_bound(runs, delta)
     if not bound < math.inf:
         return math.inf

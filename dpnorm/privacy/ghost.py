@@ -8,12 +8,10 @@ by its record's factor: whatever the loss is made of, nothing but clipped gradie
 from collections.abc import Callable
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
-
-SLACK = 1e-6  # of the sum of the norms of a record's rows: more than rounding moves their sum
+from dpnorm.gradients.factors import Outer, OuterSum, row_norms
 
 
 class GhostLoss:
@@ -128,8 +126,7 @@ def _number(value: Any) -> Any:
 def linear_norms(layer: nn.Linear, x: Tensor, gradient: Tensor) -> dict[nn.Parameter, Tensor]:
     """The norm of each record's gradient of a linear layer, without the gradient where that pays.
 
-    Of several rows the norm is found from products of pairs, in double precision; where these
-    cancel, the rounding of the gradient itself counts too. What is given is never too small.
+    What is given is never too small (`dpnorm.gradients.factors`).
 
     Args:
         layer: that ran once.
@@ -139,21 +136,11 @@ def linear_norms(layer: nn.Linear, x: Tensor, gradient: Tensor) -> dict[nn.Param
     Returns:
         A (B,) tensor for each trainable parameter.
     """
-    x, gradient = x.float(), gradient.float()
     norms: dict[Any, Tensor] = {}
-    rows = x.shape[1]
     if layer.weight.requires_grad:
-        by_row = x.norm(dim=2) * gradient.norm(dim=2)
-        if rows == 1:
-            norms[layer.weight] = by_row[:, 0]
-        elif 2 * rows * rows > layer.weight.numel():
-            each = torch.einsum("bto,bti->boi", gradient, x)
-            norms[layer.weight] = each.flatten(1).norm(dim=1) + SLACK * by_row.sum(1)
-        else:
-            wide, slope = x.double(), gradient.double()
-            pairs = (wide @ wide.transpose(1, 2)) * (slope @ slope.transpose(1, 2))
-            square = pairs.sum((1, 2)).clamp_min(0)
-            norms[layer.weight] = square.sqrt().to(by_row) + SLACK * by_row.sum(1)
+        one = x.shape[1] == 1
+        factors = Outer(gradient[:, 0], x[:, 0]) if one else OuterSum(gradient, x)
+        norms[layer.weight] = row_norms(factors)
     if layer.bias is not None and layer.bias.requires_grad:
-        norms[layer.bias] = gradient.sum(1).norm(dim=1)
+        norms[layer.bias] = row_norms(gradient.sum(1))
     return norms

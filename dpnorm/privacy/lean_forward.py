@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from dpnorm.gradients.factors import Samples
 from dpnorm.gradients.lean import LeanLayer, lean_call
-from dpnorm.privacy import lean_norms, lean_standardized
+from dpnorm.privacy import lean_evonorm, lean_norms, lean_standardized
 from dpnorm.privacy.units import Arguments, Unit
 
-_OWN_LAYERS = (lean_norms, lean_standardized)  # imported for what they register
+_OWN_LAYERS = (lean_evonorm, lean_norms, lean_standardized)  # imported for what they register
 
 
 class Owner(Protocol):

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dpnorm.gradients.factors import Outer, dense, joined, row_norms, weighted_sum, without
+from dpnorm.gradients.factors import Outer, row_norms, weighted_sum
 from dpnorm.gradients.lean import LEAN_LAYERS, lean_call, lean_layer
 from tests.gradients.exact import Gathered, assert_exact
 
@@ -135,6 +135,48 @@ def test_layer_norms_are_those_of_each_record_alone(
     assert_exact(module, x, rows=rows, order=order, scale=scale)
 
 
+@settings(max_examples=60)
+@given(
+    st.integers(1, 6),
+    rows_of_records,
+    st.lists(st.integers(1, 4), max_size=2),
+    st.lists(st.integers(2, 5), min_size=1, max_size=2),
+    st.sampled_from([None, 1e-3]),
+    orders,
+    scales,
+)
+def test_rms_norms_are_those_of_each_record_alone(records, rows, between, shape, eps, order, scale):
+    x = torch.randn(records * rows, *between, *shape, dtype=torch.float64) * 2 - 1
+    module = nn.RMSNorm(shape, eps=eps).double()
+    nn.init.normal_(module.weight)
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(1, 6),
+    rows_of_records,
+    st.lists(st.integers(1, 4), max_size=2),
+    st.sampled_from([3, 50]),
+    st.sampled_from([None, 0, 2]),
+    orders,
+    scales,
+)
+def test_embeddings_are_those_of_each_record_alone(
+    records, rows, between, size, padding, order, scale
+):
+    """Of a table of 3 rows the gradients are made, of one of 50 they are kept as factors."""
+    x = torch.randint(0, 3, (records * rows, *between))
+    module = nn.Embedding(size, 4, padding_idx=padding).double()
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+def test_an_embedding_whose_gradient_is_not_of_a_record_alone_runs_as_it_is():
+    assert lean_layer(nn.Embedding(5, 2)) is not None
+    for options in ({"scale_grad_by_freq": True}, {"max_norm": 1.0}, {"sparse": True}):
+        assert lean_layer(nn.Embedding(5, 2, **options)) is None
+
+
 MODULES = {
     "convolution": lambda: (nn.Conv2d(2, 3, 3), (2, 6, 6)),
     "linear": lambda: (nn.Linear(5, 3), (5,)),
@@ -196,24 +238,8 @@ def test_a_subclass_or_a_module_whose_forward_was_replaced_runs_as_it_is():
     assert lean_layer(computed) is None
     assert LEAN_LAYERS.keys() >= {
         nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.GroupNorm, nn.LayerNorm,
-        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, nn.Embedding,
     }  # fmt: skip
-
-
-def test_factors_are_joined_masked_and_added_as_what_they_stand_for():
-    torch.manual_seed(0)
-    first, second = (Outer(torch.randn(3, 2), torch.randn(3, 4)) for _ in range(2))
-    both = joined([first, second])
-    assert isinstance(both, Outer)
-    torch.testing.assert_close(dense(both), torch.cat([dense(first), dense(second)]))
-    torch.testing.assert_close(joined([first, dense(second)]), dense(both))
-    slopes, inputs = first.slopes.clone(), first.inputs.clone()
-    slopes[1, 0], inputs[2, 1] = float("nan"), float("inf")
-    first = Outer(slopes, inputs)
-    usable = row_norms(first).isfinite()
-    assert usable.tolist() == [True, False, False]
-    kept = weighted_sum(without(first, usable), torch.ones(3), torch.float32)
-    torch.testing.assert_close(kept, torch.outer(slopes[0], inputs[0]))
 
 
 def test_a_product_of_an_infinite_and_a_zero_factor_is_not_usable():

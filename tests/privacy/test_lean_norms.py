@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dpnorm.gradients.lean import lean_call, lean_layer
-from dpnorm.norms import RecordRMSNorm, WeightStandardizedConv
+from dpnorm.norms import EvoNormS0, RecordRMSNorm, ScaleNorm, WeightStandardizedConv
 from dpnorm.norms.channels import ChannelAffine
 from dpnorm.norms.own_scale import mean_square
 from dpnorm.privacy import lean_norms, lean_standardized
@@ -49,6 +49,33 @@ def test_rms_norms_are_those_of_each_record_alone(records, rows, space, order, s
     module = RecordRMSNorm(3).double()
     nn.init.normal_(module.weight)
     assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1, 2, 4]),
+    spaces,
+    orders,
+    st.sampled_from([1.0, 5.0]),
+)
+def test_evonorms_are_those_of_each_record_alone(records, rows, groups, space, order, scale):
+    torch.manual_seed(0)
+    x = torch.randn(records * rows, 4, *space, dtype=torch.float64) * 2 + 1
+    module = EvoNormS0(4, groups=groups).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    assert_exact(module, x, rows=rows, order=order, scale=scale)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 5), st.sampled_from([1, 2, 3]), spaces, orders, st.sampled_from([1.0, 5.0]))
+def test_scale_norms_are_those_of_each_record_alone(records, rows, space, order, scale):
+    torch.manual_seed(0)
+    x = torch.randn(records * rows, 3, *space, dtype=torch.float64) * 2 + 1
+    x[0] = x[0] * 1e-9  # a record that is shorter than what it is divided by
+    assert_exact(ScaleNorm(3).double(), x, rows=rows, order=order, scale=scale)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -5,10 +5,18 @@ which DP-SGD never uses, is not computed at all, and kernels of the batch that c
 gradients do.
 """
 
-from dpnorm.gradients.lean import convolution, group_norm, layer_norm, linear
+from dpnorm.gradients.lean import (
+    convolution,
+    embedding,
+    group_norm,
+    layer_norm,
+    linear,
+    rms_norm,
+)
 from dpnorm.gradients.lean.call import Sink, lean_call
 from dpnorm.gradients.lean.convolution import LeanConvolution
 from dpnorm.gradients.lean.layer import LEAN_LAYERS, LeanLayer, lean, lean_layer
 
 __all__ = ["LEAN_LAYERS", "LeanConvolution", "LeanLayer", "Sink", "lean", "lean_call", "lean_layer"]
-_FAMILIES = (convolution, group_norm, layer_norm, linear)  # imported for what they register
+# imported for what they register
+_FAMILIES = (convolution, embedding, group_norm, layer_norm, linear, rms_norm)
