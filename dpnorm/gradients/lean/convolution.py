@@ -88,7 +88,7 @@ class LeanConvolution(LeanLayer):
         if wanted[1]:
             xs, slopes = group(x), group(slope)  # (records, rows, channels, *space)
             if xs.shape[1] > 1 or self.module.groups > 1:
-                of_weight = self._by_groups(slopes, xs, weight, scale)
+                of_weight = self._by_groups(slopes, xs, weight.shape, scale)
             elif self._pairs_pay(slope, x, weight):
                 of_weight = Convolved(slopes[:, 0] * scale, xs[:, 0], self, weight.shape)
             else:
@@ -107,21 +107,18 @@ class LeanConvolution(LeanLayer):
         )
         if few and slopes.device.type == "cpu":
             return self._by_windows(slopes, xs, shape, scale)
-        return self._by_groups(
-            slopes[:, None], xs[:, None], slopes.new_empty(1).expand(shape), scale
-        )
+        return self._by_groups(slopes[:, None], xs[:, None], shape, scale)
 
     def summed_up(self, slopes: Tensor, xs: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of the weight, of all records together."""
-        return self._pulled(slopes, xs, slopes.new_empty(1).expand(shape), 1, 1)
+        return self._pulled(slopes, xs, self.memory.empty(shape, slopes), 1, 1)
 
     def _pairs_pay(self, slope: Tensor, x: Tensor, weight: Tensor) -> bool:
         """Whether norms from pairs of positions cost less than each record's gradient does."""
-        places, weights = slope[0, 0].numel(), weight.numel()
-        cost = pairs_cost(
-            self, x.shape[1:], weight.shape[2:], slope.shape[2:]
-        ) + 2 * places**2 * len(weight)
-        return SLOWNESS * cost < weights * (1.4 * places + TRAFFIC)
+        places = prod(slope.shape[2:])
+        cost = pairs_cost(self, x.shape[1:], weight.shape[2:], slope.shape[2:])
+        cost += 2 * places**2 * len(weight)
+        return SLOWNESS * cost < weight.numel() * (1.4 * places + TRAFFIC)
 
     def _pulled(self, slope: Tensor, x: Tensor, weight: Tensor, groups: int, which: int) -> Tensor:
         """The gradient of the input (0) or of the weight (1) of a whole batch."""
@@ -131,24 +128,24 @@ class LeanConvolution(LeanLayer):
         found = torch.ops.aten.convolution_backward.default(slope, x, weight, None, *where, mask)
         return found[which]
 
-    def _by_groups(self, slopes: Tensor, xs: Tensor, weight: Tensor, scale: float) -> Tensor:
+    def _by_groups(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
         """Each record's channels are a group of one convolution, and its rows the batch.
 
         The gradient of a group's weights is that of its record.
         """
         records, rows = xs.shape[:2]
-        found = self.memory.empty((records, *weight.shape), slopes)
+        found = self.memory.empty((records, *shape), slopes)
         parts = max(1, ceil(found.numel() / GROUPS)) if xs.device.type == "cpu" else 1
         size = max(1, ceil(records / parts))
+        # a weight's form is asked for; its values are not read
+        nobody = self.memory.empty((size * shape[0], *shape[1:]), slopes)
         for start in range(0, records, size):
             x, slope = xs[start : start + size], slopes[start : start + size]
             few = len(x)
             x = x.transpose(0, 1).reshape(rows, -1, *x.shape[3:])
             slope = slope.transpose(0, 1).reshape(rows, -1, *slope.shape[3:])
-            # its values are not read
-            nobody = weight.new_empty(1).expand(few * len(weight), *weight.shape[1:])
-            part = self._pulled(slope, x, nobody, few * self.module.groups, 1)
-            torch.mul(part.view(few, *weight.shape), scale, out=found[start : start + size])
+            part = self._pulled(slope, x, nobody[: few * shape[0]], few * self.module.groups, 1)
+            torch.mul(part.view(few, *shape), scale, out=found[start : start + size])
         return found
 
     def _by_windows(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
