@@ -150,7 +150,8 @@ def norms_from_pairs(
     Returns:
         (records,), in single precision at least.
 
-    Source: Goodfellow, arXiv 1510.01799; Rochette et al., arXiv 1912.06015, section 3.
+    Source: Goodfellow, arXiv 1510.01799; on sequences Li et al., arXiv 2110.05679; in convolutions
+    Bu et al., arXiv 2205.10683. The bounds on rounding are ours.
     """
     slopes, inputs = _wide(slopes), _wide(inputs)
     found = _from_pairs(slopes, inputs, pairs_of_inputs)

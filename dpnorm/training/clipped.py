@@ -93,10 +93,8 @@ class ClippedSteps:
         """
         total = 0.0
         if not chunks:
-            self.optimizer.zero_grad(set_to_none=True)
             self.optimizer.take_empty_batch()
             self.optimizer.step()
-            return total
         for number, (x, y) in enumerate(chunks, start=1):
             self.optimizer.signal_skip_step(do_skip=number < len(chunks))
             if number > 1:

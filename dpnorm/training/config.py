@@ -25,7 +25,7 @@ class _Common(Config):
         views: how many augmented views of a record are in a batch; its gradient is their mean,
             which is clipped as one (De et al., arXiv 2204.13650). One record stays one.
         zero_last_layer: begin with zeros in the last linear layer; not for a trained one.
-        grad_sample_mode: how private training finds gradients of records: "hooks", "lean",
+        grad_sample_mode: how private training finds gradients of records: "lean", "hooks",
             "functorch", "ghost", "ew", or "auto", which times them on random records and takes the
             fastest that fits. The modes round differently: "auto" may change the last digits.
         physical_batch_size: records that are run at once, which changes memory and speed, and with
@@ -47,7 +47,7 @@ class _Common(Config):
     augment: Literal["none", "shift", "shift-flip"] = "none"
     views: int = Field(1, ge=1)
     zero_last_layer: bool = False
-    grad_sample_mode: Literal["auto", "hooks", "lean", "functorch", "ghost", "ew"] = "hooks"
+    grad_sample_mode: Literal["auto", "lean", "hooks", "functorch", "ghost", "ew"] = "lean"
     physical_batch_size: int | None = Field(None, ge=1)
     evaluate_every: int = Field(1, ge=0)
     workers: int = Field(0, ge=0)

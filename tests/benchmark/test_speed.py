@@ -200,11 +200,13 @@ def test_width_one_is_the_network_of_that_name():
     assert str(wide_lenet(2)) != str(named)
 
 
-def test_quick_measures_one_network_and_the_whole_four():
+def test_quick_measures_one_network_and_the_whole_six():
     from dpnorm.benchmark.speed import FULL, QUICK
     from dpnorm.benchmark.speed import SUBJECTS as SHIPPED
 
     assert QUICK.networks == ("lenet",)
-    assert FULL.networks == tuple(SHIPPED) == ("lenet", "resnet20", "wrn16-4", "tv:resnet18")
+    six = ("lenet", "vgg-small", "resnet8", "resnet20", "wrn16-4", "tv:resnet18")
+    assert FULL.networks == tuple(SHIPPED) == six
+    assert FULL.repeats >= 20
     assert replace(FULL, networks=QUICK.networks) != QUICK
     assert set(ALL) == {*found.COMPARISONS, "batch-size", "width", "models"}

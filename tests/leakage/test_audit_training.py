@@ -227,6 +227,7 @@ def test_clipping_each_tensor_alone_is_seen_by_canaries_that_are_spread(data, mo
         return [(clip / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
 
     assert not found(8).exceeded
+    monkeypatch.setattr(FlatClipping, "apart", True)
     monkeypatch.setattr(FlatClipping, "factors", each_alone)
     assert not found(1).exceeded  # one coordinate cannot see it
     assert found(8).exceeded

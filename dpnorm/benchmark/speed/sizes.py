@@ -33,6 +33,8 @@ SUBJECTS: Mapping[str, Subject] = {
     subject.model: subject
     for subject in (
         Subject("lenet", (1, 28, 28), 64, pool_records=1024, pool_batch=64),
+        Subject("vgg-small", (3, 32, 32), 64, pool_records=128, pool_batch=32),
+        Subject("resnet8", (1, 28, 28), 64, pool_records=256, pool_batch=32),
         Subject("resnet20", (1, 28, 28), 64, pool_records=256, pool_batch=32),
         Subject("wrn16-4", (1, 28, 28), 16, pool_records=64, pool_batch=16),
         Subject("tv:resnet18", (3, 64, 64), 16, pool_records=64, pool_batch=16),
@@ -59,7 +61,7 @@ class Sizes:
     """
 
     networks: tuple[str, ...] = tuple(SUBJECTS)
-    repeats: int = 15
+    repeats: int = 21
     budget: float = 20.0
     pool_models: int = 8
     pool_epochs: int = 3
