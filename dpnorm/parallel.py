@@ -55,7 +55,7 @@ def run_jobs(
     if not jobs:
         return
     if count <= 1 and not apart:
-        with one_thread():
+        with torch_threads():
             for index, job in enumerate(jobs):
                 yield index, work(job)
         return
@@ -116,12 +116,12 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets torch use one thread; the former number comes back afterwards."""
+def torch_threads(number: int = 1) -> Iterator[None]:
+    """Lets torch use so many threads; the former number comes back afterwards."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from dpnorm.benchmark.storage import Storage
 from dpnorm.data import Dataset
 from dpnorm.leakage.members import fresh_model, pool_config
 from dpnorm.leakage.observe import observed_logits
-from dpnorm.parallel import cores, one_thread
+from dpnorm.parallel import cores, torch_threads
 from dpnorm.training import train
 from dpnorm.training.device import best_device
 from dpnorm.training.networks import build_network
@@ -164,7 +164,7 @@ def estimate(
 def _seconds(cell: MemberCell) -> float:
     """Of one core, for a member: its steps, and a look at every record."""
     data = cell.data()
-    with one_thread():
+    with torch_threads():
         step, look = _trial(cell, data)
     steps = (cell.training.epochs or 1) * math.ceil(
         len(data.train) / 2 / (cell.training.batch_size or 1)

@@ -166,6 +166,7 @@ def speed(
     only: str | None = typer.Option(None, help="Comparisons and curves with commas."),
     repeats: int | None = typer.Option(None, help="Pairs of timings, at most; at least 3."),
     quick: bool = typer.Option(False, "--quick", help="lenet alone, in three minutes."),
+    threads: int = typer.Option(1, help="Of torch; pools have their own."),
     format: str = typer.Option("table", help="table, json or markdown."),
     output: Path | None = typer.Option(None, "-o", "--output", help="Write it to a file instead."),
 ) -> None:
@@ -186,6 +187,7 @@ def speed(
         only=_names(only),
         repeats=repeats,
         quick=quick,
+        threads=threads,
         progress=_say,
     )
     if output is not None:

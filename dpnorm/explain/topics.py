@@ -9,7 +9,7 @@ import torch
 
 from dpnorm.errors import unknown_name
 from dpnorm.explain.explanation import Explanation, Measured, shown
-from dpnorm.parallel import one_thread
+from dpnorm.parallel import torch_threads
 
 # In the order in which they are best read; each is a module and a text of that name.
 _TOPICS = (
@@ -43,7 +43,7 @@ def answer(topic: str) -> Explanation:
     if topic not in _TOPICS:
         raise unknown_name("topic", topic, _TOPICS)
     module = importlib.import_module(f"dpnorm.explain.{topic.replace('-', '_')}")
-    with torch.random.fork_rng(), one_thread():  # more threads make small models slower
+    with torch.random.fork_rng(), torch_threads():  # more threads make small models slower
         return explained(topic, module.measure())
 
 

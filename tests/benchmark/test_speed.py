@@ -181,6 +181,7 @@ def test_random_state_and_threads_come_back(whole, states):
         ({"networks": ["lenett"]}, r"unknown network 'lenett'.*did you mean 'lenet'"),
         ({"only": ["opakus"]}, r"unknown comparison 'opakus'.*did you mean 'opacus'"),
         ({"repeats": 2}, "repeats is 2: at least 3"),
+        ({"threads": 0}, "threads is 0: at least 1"),
         ({"repeats": True}, "repeats is True"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 from dpnorm.detection import check
 from dpnorm.errors import RefusedError
 from dpnorm.gradients.factors import Outer, dense
-from dpnorm.privacy import hooks_for
+from dpnorm.privacy import PrivateOptimizer, hooks_for
 from dpnorm.privacy.lean_forward import LeanForward
 from tests.privacy.test_grad_sample import alone
 
@@ -48,6 +48,25 @@ def test_no_gradient_of_the_batch_is_computed_and_a_linear_layer_keeps_its_facto
     assert_gradients(model, x, y)
     assert all(p.grad is None for p in model.parameters())
     assert isinstance(model[4].weight.grad_sample, Outer)
+
+
+def test_a_batch_that_is_overwritten_before_the_step_is_refused():
+    """Its factors would be those of other records, which count in the next batch too."""
+    torch.manual_seed(0)
+    model, x, y = nn.Sequential(nn.Linear(4, 3)), torch.randn(RECORDS, 4), torch.arange(RECORDS) % 3
+    wrapped = hooks_for(model, check(model, x).rows, mode="lean")
+    optimizer = PrivateOptimizer(
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        expected_batch_size=RECORDS,
+    )
+    F.cross_entropy(wrapped(x), y).backward()
+    x.copy_(torch.randn(RECORDS, 4))  # as a loader does that fills one tensor again and again
+    before = model[0].weight.detach().clone()
+    with pytest.raises(RefusedError, match="written in place before the step"):
+        optimizer.step()
+    assert torch.equal(model[0].weight, before)
 
 
 @pytest.mark.parametrize("wrap", [True, False])

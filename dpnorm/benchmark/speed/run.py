@@ -15,7 +15,7 @@ from dpnorm.benchmark.speed.result import Curve, SpeedResult, SpeedRow
 from dpnorm.benchmark.speed.sizes import FULL, QUICK, SUBJECTS, Sizes, Subject
 from dpnorm.errors import DpnormError, InputError, unknown_name
 from dpnorm.leakage.estimate import Estimate
-from dpnorm.parallel import one_thread
+from dpnorm.parallel import torch_threads
 
 ALL = (*COMPARISONS, *GROWTH)
 
@@ -29,13 +29,14 @@ def run_speed(
     repeats: int | None = None,
     quick: bool = False,
     device: str | torch.device = "cpu",
+    threads: int = 1,
     progress: Say | None = None,
     subjects: Mapping[str, Subject] = SUBJECTS,
     sizes: Sizes | None = None,
 ) -> SpeedResult:
     """Measures what the parts of dpnorm cost, each in turns with what it is compared with.
 
-    Torch has one thread, but for the pools and their loop. What does not apply to a network is a
+    Pools and their loop have threads of their own. What does not apply to a network is a
     row that says why. torch's global random state, and the number of threads, come back as they
     were.
 
@@ -45,13 +46,16 @@ def run_speed(
         repeats: pairs of timings at most; fewer than 6 cannot reach intervals at 95%.
         quick: less effort: below three minutes on two slow cores.
         device: of the networks; pools are trained on the CPU.
+        threads: of torch.
         progress: is told each result as a line of text.
         subjects: the networks by name.
         sizes: the effort; default `QUICK` or `FULL`.
 
     Raises:
-        InputError: an unknown name, or fewer than 3 repeats.
+        InputError: an unknown name, fewer than 3 repeats, or no thread.
     """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads is {threads!r}: at least 1 is needed")
     sizes = sizes or (QUICK if quick else FULL)
     if repeats is not None:
         if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < FEWEST:
@@ -66,7 +70,7 @@ def run_speed(
     started = time.perf_counter()
     rows: list[SpeedRow] = []
     devices = [place] if place.type == "cuda" else []
-    with warnings.catch_warnings(), torch.random.fork_rng(devices), one_thread():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices), torch_threads(threads):
         warnings.simplefilter("ignore")  # of Opacus and torch, about what every step does
         for name in chosen:
             given = Prepared(subjects[name], sizes, place)
@@ -80,7 +84,7 @@ def run_speed(
         machine=machine() if place.type == "cpu" else _with_gpu(machine(), place),
         versions=versions(),
         device=str(place),
-        threads=1,
+        threads=threads,
         quick=quick,
         seconds=time.perf_counter() - started,
         subjects={name: subjects[name].described() for name in chosen},

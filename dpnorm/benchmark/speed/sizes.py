@@ -62,7 +62,7 @@ class Sizes:
 
     networks: tuple[str, ...] = tuple(SUBJECTS)
     repeats: int = 21
-    budget: float = 20.0
+    budget: float = 60.0
     pool_models: int = 8
     pool_epochs: int = 3
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128, 256)
