@@ -116,16 +116,15 @@ def main() -> None:
         if name not in SUBJECTS:
             parser.error(f"there is no network {name!r}: take some of {', '.join(SUBJECTS)}")
     quiet(asked.threads)
+    print(f"Threads: {asked.threads}; rounds: {asked.rounds}; torch {torch.__version__}\n")
     timed, held = {}, {}
     for name in asked.networks:
-        described = SUBJECTS[name].described()
-        timed[described] = ratios(name, asked.rounds)
-        print(described, timed[described], file=sys.stderr)
+        timed[SUBJECTS[name].described()] = found = ratios(name, asked.rounds)
+        print(name, found, file=sys.stderr)
+    print(table(["plain", *kinds()], timed), flush=True)
     for name in asked.networks:
         held[SUBJECTS[name].described()] = memory(name, asked.threads)
-    print(f"Threads: {asked.threads}; rounds: {asked.rounds}; torch {torch.__version__}\n")
-    print(table(["plain", *kinds()], timed), "\n\nMiB above a plain step:\n", sep="\n")
-    print(table(kinds(), held))
+    print("\nMiB above a plain step:\n", table(kinds(), held), sep="\n")
 
 
 if __name__ == "__main__":
