@@ -10,6 +10,20 @@ from torch import Tensor
 
 SMALL = 2**16  # bytes: less than this the allocator keeps anyway
 SPARE = 1.25  # times what is needed is taken, since batches differ in size
+_LARGEST = 2**25 - 2**16  # bytes: what glibc's limits follow ends at 32 MiB
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep more of what a step frees, for the next step.
+
+    It maps large pieces anew each time, and returns the end of the heap to the system when much of
+    it is free: in what is fresh each page is cleared when it is first written, thousands a step.
+    Both limits follow the largest piece that was mapped and freed, up to 32 MiB, so that one piece
+    raises them, of which no page is ever written. Other allocators have limits of their own.
+
+    Source: mallopt(3) of the Linux manual pages, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+    """
+    torch.empty(_LARGEST, dtype=torch.uint8)
 
 
 class Workspace:
@@ -21,6 +35,7 @@ class Workspace:
     """
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._free: list[Tensor] = []  # of bytes
         self._taking = threading.Lock()
 

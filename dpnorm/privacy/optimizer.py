@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,8 @@ from dpnorm.privacy.grad_sample import NOT_FINITE
 from dpnorm.privacy.joint import split_noise
 from dpnorm.privacy.ledger import Release
 from dpnorm.privacy.statistics import StatisticsRelease
+
+NOISE = 2**16  # numbers of noise that a processor draws at once
 
 
 class ReleaseObserver(Protocol):
@@ -307,19 +309,16 @@ class PrivateOptimizer(DPOptimizer):
 
     def add_noise(self) -> None:
         gradient, statistics = self.noises()
-        alike: dict[tuple[torch.device, torch.dtype], list[tuple[nn.Parameter, Tensor]]] = {}
+        alike: dict[tuple[torch.device, torch.dtype], list[Any]] = {}
         for p in self.params:
             _check_processed_flag(p.summed_grad)
-            alike.setdefault((p.summed_grad.device, p.summed_grad.dtype), []).append(
-                (p, p.summed_grad)
-            )
+            alike.setdefault((p.summed_grad.device, p.summed_grad.dtype), []).append(p)
         for those in alike.values():
-            sizes = [p.numel() for p, _ in those]
-            memory = self._memory.empty((sum(sizes),), those[0][1])
-            noise = self._noise(gradient * self._largest_clip, memory).split(sizes)
-            for (p, total), part in zip(those, noise, strict=True):
-                p.grad = part.view(p.shape).add_(total).to(p.dtype)
-                _mark_as_processed(total)
+            totals = [p.summed_grad for p in those]
+            noisy = self._with_noise(totals, gradient * self._largest_clip)
+            for p, found in zip(those, noisy, strict=True):
+                p.grad = found.to(p.dtype)
+                _mark_as_processed(p.summed_grad)
         if self.statistics is not None:
             total = self.statistics.take_sum()
             noise = self._noise(statistics * self.statistics.clip, torch.empty_like(total))
@@ -329,6 +328,22 @@ class PrivateOptimizer(DPOptimizer):
             exact = torch.tensor([count], device=self.params[0].device)
             noise = self._noise(self.clipping.count_std, torch.empty_like(exact))
             self._noisy_count = exact + noise
+
+    def _with_noise(self, totals: Sequence[Tensor], std: float) -> list[Tensor]:
+        """Each tensor and noise, in one memory; they are of one type and on one device.
+
+        A processor draws as much as its cache holds, and adds to it there.
+        """
+        sizes = [total.numel() for total in totals]
+        memory = self._memory.empty((sum(sizes),), totals[0])
+        begin = 0
+        for run in _runs(totals, NOISE if memory.device.type == "cpu" else len(memory)):
+            exact = run[0] if len(run) == 1 else torch.cat(run)
+            part = memory[begin : begin + len(exact)]
+            torch.add(self._noise(std, part), exact, out=part)
+            begin += len(exact)
+        parts = memory.split(sizes)
+        return [part.view(total.shape) for part, total in zip(parts, totals, strict=True)]
 
     def scale_grad(self) -> None:
         if self.loss_reduction == "mean":
@@ -386,6 +401,22 @@ def _parts(parameter: nn.Parameter) -> list[Samples]:
             "returned forward, in training mode, and backward before optimizer.step()"
         )
     return found if isinstance(found, list) else [found]
+
+
+def _runs(totals: Iterable[Tensor], at_once: int) -> Iterator[list[Tensor]]:
+    """Flat pieces of tensors one after the other, together as many as have so many numbers."""
+    run: list[Tensor] = []
+    room = at_once
+    for total in totals:
+        flat = total.reshape(-1)
+        for piece in flat.split(at_once) if len(flat) > at_once else (flat,):
+            if run and len(piece) > room:
+                yield run
+                run, room = [], at_once
+            run.append(piece)
+            room -= len(piece)
+    if run:
+        yield run
 
 
 def _wide(gradient: Tensor) -> Tensor:

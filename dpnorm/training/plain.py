@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpnorm.gradients.memory import keep_freed_memory
 from dpnorm.privacy import seeded_generator
 from dpnorm.training.augment import ManyViews, ViewsLoss
 from dpnorm.training.config import Settings, set_rate
@@ -39,6 +40,7 @@ class PlainSteps:
         team: Team,
         public: Tensor | None = None,
     ) -> None:
+        keep_freed_memory()
         self._network = ManyViews(model) if settings.views > 1 else model
         self._records, self._settings, self._team = records, settings, team
         self._loss = ViewsLoss()

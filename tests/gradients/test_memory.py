@@ -1,8 +1,12 @@
 """Memory that is used again: only when nobody holds it, and by nobody else."""
 
 import gc
+import platform
+import subprocess
+import sys
 import threading
 
+import pytest
 import torch
 
 from dpnorm.gradients.memory import SMALL, Workspace
@@ -73,3 +77,34 @@ def test_no_two_threads_have_the_same_memory():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+STEPS = """
+import resource
+import torch
+from dpnorm.gradients.memory import keep_freed_memory
+
+def fresh_pages():
+    def step():
+        for tensor in [torch.empty(2**21) for _ in range(6)]:  # 8 MiB each
+            tensor.fill_(1.0)
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(fresh_pages())
+keep_freed_memory()
+fresh_pages()
+print(fresh_pages())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the limits are glibc's")
+def test_the_c_library_keeps_what_a_step_frees():
+    command = [sys.executable, "-c", STEPS]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    before, after = map(int, found.stdout.split())
+    assert before > 10_000  # 5 steps of 12,288 pages, nearly all of them
+    assert after < 100
