@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -73,6 +74,8 @@ def _blocks(result: BenchmarkResult, width: int, *, ascii_only: bool) -> Iterato
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
     excess = sum(widths) + len(widths) - 1 - width
     widths[0] = max(min(widths[0], NAME), widths[0] - max(0, excess))
+    for row in (row for block in cells for row in block):
+        row[0] = text("\n".join(wrap(row[0].plain, widths[0])))  # at hyphens where there are any
 
     yield text(f"{one_line(result.name)}: {subtitle(result)}", "bold")
     yield text("")

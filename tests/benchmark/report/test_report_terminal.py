@@ -67,6 +67,13 @@ def test_the_wide_run_fits_80_columns_with_every_number_whole(wide):
     assert any(f"{100 * row.memorized.value:.1f} ± 5.0" in line for line in lines)
 
 
+def test_a_name_that_does_not_fit_is_folded_at_its_hyphen(wide):
+    lines = [line.split() for line in printed(wide).splitlines()]
+    places = [i for i, words in enumerate(lines) if words[:1] == ["weight-"]]
+    assert places
+    assert all(lines[i + 1] == ["standardized"] for i in places)
+
+
 def test_a_block_a_seed_where_there_are_several(wide):
     text = printed(wide)
     for seed in (0, 1):
