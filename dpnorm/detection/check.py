@@ -1,12 +1,13 @@
 """check: does each record's contribution to the training step belong to that record alone?"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from dpnorm.detection.draws import Overwrite, extreme
 from dpnorm.detection.families import is_batch_norm, is_uninitialized, uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, batch_size, check_device, tensors_in
 from dpnorm.detection.isolation import RECORDS, Isolation
@@ -22,7 +23,7 @@ from dpnorm.detection.steps import trace_two_steps
 from dpnorm.detection.swap import Exchange
 from dpnorm.errors import DpnormError, InputError, unknown_name
 
-PATHS = 12  # seeds that are tried where a random draw decides what Python does
+PATHS = 12  # further seeds that are tried where a random draw decides what Python does
 
 
 def check(
@@ -75,10 +76,10 @@ def check(
         trace = partial(_traced, model, inputs, targets, criterion, records, state=state)
         isolation, exchange = _first_trace(trace, seed)
         found = doubts(isolation, judged_loss=criterion is not None)
-        for other in range(seed + 1, seed + 1 + (PATHS if isolation.coins else 0)):
+        for other in _other_paths(trace, seed) if isolation.coins else ():
             if any(doubt.fatal for doubt in found):
-                break  # a coin decided which path ran: others are looked at as well
-            found = doubts(trace(seed=other), judged_loss=criterion is not None)
+                break
+            found = doubts(other, judged_loss=criterion is not None)
         found += _opaque_modules(model)
         limit = rounding([*tensors_in(inputs), *model.parameters()])
         witnessed = list(batch_norm_findings(model, isolation.batch_norms, limit))
@@ -126,6 +127,18 @@ def _first_trace(trace: Callable[..., Isolation], seed: int) -> tuple[Isolation,
     return trace(seed=seed), None
 
 
+def _other_paths(trace: Callable[..., Isolation], seed: int) -> Iterator[Isolation]:
+    """Traced steps in which the coins that decide what Python does fall otherwise."""
+    for high in (False, True):
+        try:
+            found = trace(seed=seed, overwrite=extreme(high=high))
+        except InputError:  # all coins alike may be what the model never meets, and refuses
+            continue
+        yield found
+    for other in range(seed + 1, seed + 1 + PATHS):
+        yield trace(seed=other)
+
+
 def _traced(
     model: nn.Module,
     inputs: Inputs,
@@ -136,10 +149,13 @@ def _traced(
     seed: int,
     state: SavedState,
     exchange: Exchange | None = None,
+    overwrite: Overwrite | None = None,
 ) -> Isolation:
     """Two traced steps; the model is as before them, and what it raises is an InputError."""
     try:
-        return trace_two_steps(model, inputs, targets, criterion, records, seed, state, exchange)
+        return trace_two_steps(
+            model, inputs, targets, criterion, records, seed, state, exchange, overwrite
+        )
     except DpnormError:
         raise
     except Exception as error:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.draws import ConstantDraws
+from dpnorm.detection.draws import ConstantDraws, seed_draws
 from dpnorm.detection.families import is_batch_norm, uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, batch_size, call, tensors_in
 from dpnorm.detection.isolation import Isolation
@@ -173,7 +173,7 @@ def _coupled_gradients(
     seed = exchange.seed
     for given, others in ((inputs, None), (exchange.others(inputs, keep), seed + 1)):
         state.restore_buffers()
-        torch.manual_seed(seed)
+        seed_draws(seed)
         with torch.enable_grad(), captured(modules) as calls:
             with ConstantDraws():
                 live = [t for t in tensors_in(call(model, given)) if t.requires_grad]
@@ -219,10 +219,10 @@ def _carried(
     seed = exchange.seed
     for earlier in (inputs, exchange.others(inputs, 0), exchange.one(inputs, 0)):
         state.restore_buffers()
-        torch.manual_seed(seed)
+        seed_draws(seed)
         with ConstantDraws():
             call(model, earlier)
-            torch.manual_seed(seed)
+            seed_draws(seed)
             outputs.append(tensors_in(call(model, inputs)))
         state.restore_buffers()
     moved = max(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.draws import ConstantDraws
+from dpnorm.detection.draws import ConstantDraws, seed_draws
 from dpnorm.detection.inputs import Inputs, call, first_records, tensors_in, with_last_repeated
 from dpnorm.detection.isolation import RECORDS, Isolation
 from dpnorm.detection.movement import movement, rounding
@@ -55,7 +55,7 @@ def quick_movements(
 
     def run(given: Inputs) -> tuple[list[Tensor], list[Tensor]]:
         state.restore_buffers()
-        torch.manual_seed(exchange.seed)
+        seed_draws(exchange.seed)
         with ConstantDraws():
             output = call(model, given)
         buffers = [buffer.detach().clone() for buffer in model.buffers()]

@@ -9,6 +9,7 @@ import torch
 from scipy import optimize, stats
 from torch import Tensor, nn
 
+from dpnorm.detection.draws import seed_draws
 from dpnorm.detection.inputs import Inputs, batch_size, call, check_device, map_tensors
 from dpnorm.detection.preserve import preserved
 from dpnorm.detection.probes import Criterion
@@ -118,7 +119,7 @@ def sensitivity(
 
         def clipped_sum(given: Inputs, wanted: Any, count: int) -> tuple[Tensor, list[Tensor]]:
             state.restore_buffers()
-            torch.manual_seed(seed)
+            seed_draws(seed)
             gradients = per_record_gradients(
                 model,
                 lambda: call(model, given),

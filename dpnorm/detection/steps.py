@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.draws import make_constant
+from dpnorm.detection.draws import Overwrite, make_constant, seed_draws
 from dpnorm.detection.families import uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, call, first_records, map_tensors, tensors_in
 from dpnorm.detection.isolation import RECORDS, Isolation, OutputMasks, record_bits
@@ -32,6 +32,7 @@ def trace_two_steps(
     seed: int,
     state: SavedState,
     exchange: Exchange | None = None,
+    overwrite: Overwrite | None = None,
 ) -> Isolation:
     """Runs two training steps under the tracer; buffers and gradients are the caller's to restore.
 
@@ -48,11 +49,12 @@ def trace_two_steps(
         exchange: make random draws constant and give the second step these other records beside
             the first one, so that the two steps show as well what masks do not see. Without it
             both steps take the same records and draw at random.
+        overwrite: without `exchange`, replaces what is drawn.
     """
     tracer = RecordTracer()
     result = Isolation(records, tracer.trace, [], [], {}, backward=False)
     tracer.on_write = write_watch(tracer, state, result)
-    tracer.on_draw = None if exchange is None else make_constant
+    tracer.on_draw = overwrite if exchange is None else make_constant
     tracer.excused = {p for p, m in model.named_modules() if uses_batch_statistics(m)}
     inputs = first_records(inputs, records)
     steps = (inputs, inputs if exchange is None else exchange.others(inputs, 0))
@@ -64,9 +66,7 @@ def trace_two_steps(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(module_hooks(model, tracer, result, seed))
         for batch, given in enumerate(steps):
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
+            seed_draws(seed)
             before = random.getstate(), str(np.random.get_state())
             tracer.phase = "forward"
             result.first_bit = RECORDS * batch

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpnorm.detection.draws import ConstantDraws
+from dpnorm.detection.draws import ConstantDraws, seed_draws
 from dpnorm.detection.inputs import Inputs, call, map_tensors, random_like, tensors_in
 from dpnorm.detection.movement import movement
 from dpnorm.detection.preserve import SavedState
@@ -44,7 +44,7 @@ def run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace
     ]
     try:
         state.restore_buffers()
-        torch.manual_seed(seed)
+        seed_draws(seed)
         with ConstantDraws():
             trace.output = call(model, inputs)
         trace.buffers = state.changed_buffers()
@@ -59,7 +59,7 @@ def run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Trace
 def plain_run(model: nn.Module, inputs: Inputs, state: SavedState, seed: int) -> Any:
     """The model's output with constant random draws; state is as before, before and after."""
     state.restore_buffers()
-    torch.manual_seed(seed)
+    seed_draws(seed)
     try:
         with ConstantDraws():
             return call(model, inputs)

@@ -32,7 +32,7 @@ _ALLOCATORS = {
     "aten::new_empty",
     "aten::new_empty_strided",
 }
-_COIN = 64  # elements: a tensor of more is data that was perturbed, not a coin
+COIN = 64  # elements: a tensor of more is data that was perturbed, not a coin
 _ROOT = str(Path(__file__).parents[1]) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 
@@ -225,7 +225,7 @@ class RecordTracer(TorchDispatchMode):
         if drawn and call.name == "aten::_local_scalar_dense":
             self.coins = True
         elif drawn:
-            small = (t for t in outputs if t.numel() <= _COIN)
+            small = (t for t in outputs if t.numel() <= COIN)
             self._random.update(t.untyped_storage()._cdata for t in small)
 
     def _unknown(self, call: Call, outputs: list[Tensor], name: str | None = None) -> None:

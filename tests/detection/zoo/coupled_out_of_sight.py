@@ -72,6 +72,21 @@ def _(x: Tensor) -> Tensor:
     return x - x.mean(0) if torch.rand(()) < 0.3 else x
 
 
+@ZOO.function("mixed when a coin says so once in a thousand times", four)
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if torch.rand(()) > 0.999 else x
+
+
+@ZOO.function("mixed when a coin between bounds says so once in a thousand times", four)
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if torch.empty(1).uniform_(2, 3) < 2.001 else x
+
+
+@ZOO.function("mixed when a coin of two sides says so once in a thousand times", four)
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if torch.bernoulli(torch.tensor(0.001)) else x
+
+
 @ZOO.function("mixed when numpy's coin says so", four)
 def _(x: Tensor) -> Tensor:
     return x - x.mean(0) if np.random.rand() < 0.3 else x

@@ -1,5 +1,9 @@
 """Layers and functions whose records are isolated, though they look like coupled ones."""
 
+import math
+import random
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,6 +61,31 @@ def _(x: Tensor) -> Tensor:
 @ZOO.function("a layer skipped when a coin says so")
 def _(x: Tensor) -> Tensor:
     return x if torch.rand(1).item() < 0.5 else x * 2
+
+
+@ZOO.function("a layer that a coin without a chance would mix")
+def _(x: Tensor) -> Tensor:
+    return x - x.mean(0) if torch.rand(()) < 0.0 or torch.empty(()).bernoulli_(0.0) else x
+
+
+@ZOO.function("a layer that a coin which always says so keeps apart")
+def _(x: Tensor) -> Tensor:
+    return x if torch.bernoulli(torch.ones(2)).all() else x - x.mean(0)
+
+
+@ZOO.function("a logarithm that a coin decides, which is never at its end")
+def _(x: Tensor) -> Tensor:
+    return x * math.log(torch.rand(()).item())
+
+
+@ZOO.function("scaled by Python's random number")
+def _(x: Tensor) -> Tensor:
+    return x * random.random()
+
+
+@ZOO.function("scaled by numpy's random number")
+def _(x: Tensor) -> Tensor:
+    return x * np.random.rand()
 
 
 @ZOO.function("stochastic depth by record")
