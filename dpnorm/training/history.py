@@ -16,6 +16,7 @@ _FORMATS = {
     "accuracy": "{:.4f}",
     "epsilon": "{:.3f}",
 }
+_COUNTS = ("epoch", "step")
 
 
 class History(tuple[dict[str, float], ...]):
@@ -32,6 +33,10 @@ class History(tuple[dict[str, float], ...]):
         2  0.2500
     >>> history.column("loss")
     [0.5, 0.25]
+    >>> print(history.to_csv(), end="")
+    epoch,loss
+    1,0.5
+    2,0.25
     """
 
     def __new__(cls, rows: Iterable[dict[str, float]] = ()) -> Self:
@@ -53,7 +58,8 @@ class History(tuple[dict[str, float], ...]):
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self)
+        for row in self:
+            writer.writerow({k: int(v) if k in _COUNTS else v for k, v in row.items()})
         return out.getvalue()
 
     def to_pandas(self) -> "pandas.DataFrame":
