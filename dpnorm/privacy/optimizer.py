@@ -337,7 +337,7 @@ class PrivateOptimizer(DPOptimizer):
         sizes = [total.numel() for total in totals]
         memory = self._memory.empty((sum(sizes),), totals[0])
         begin = 0
-        for run in _runs(totals, NOISE if memory.device.type == "cpu" else len(memory)):
+        for run in _runs(totals, NOISE if memory.device.type == "cpu" else max(NOISE, *sizes)):
             exact = run[0] if len(run) == 1 else torch.cat(run)
             part = memory[begin : begin + len(exact)]
             torch.add(self._noise(std, part), exact, out=part)

@@ -1,0 +1,87 @@
+"""The noise of a step: on every number of its own, in parts that fit a cache or not."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dpnorm.privacy import PrivateOptimizer
+from dpnorm.privacy.optimizer import NOISE
+
+CLIP, MULTIPLIER, RECORDS = 0.5, 2.0, 3
+# Five standard deviations: some 40 numbers are tried below, and a right implementation would miss one
+# of them with a probability below 40 * 6e-7 on other seeds; this one is fixed.
+DEVIATIONS = 5.0
+
+
+def network():
+    torch.manual_seed(0)
+    small = [nn.Linear(3, 2) for _ in range(5)]
+    images = nn.Conv2d(64, 128, 3).to(memory_format=torch.channels_last)  # more than one part
+    return nn.Sequential(*small, images, nn.Linear(7, 5), nn.Linear(NOISE // 128, 128), small[0])
+
+
+def optimizer(model, seed=3, **options):
+    return PrivateOptimizer(
+        torch.optim.SGD(model.parameters(), lr=0.0),
+        noise_multiplier=MULTIPLIER,
+        max_grad_norm=CLIP,
+        expected_batch_size=RECORDS,
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+
+
+def noise_alone(model, **options):
+    """The noise on each parameter, over its standard deviation."""
+    step = optimizer(model, loss_reduction="sum", **options)
+    step.take_empty_batch()
+    step.step()
+    return [p.grad.double() / (MULTIPLIER * CLIP) for p in model.parameters()]
+
+
+def test_each_number_gets_noise_of_its_own():
+    parts = noise_alone(network())
+    for part in parts:
+        n = part.numel()
+        assert abs(part.mean()) < DEVIATIONS / math.sqrt(n)
+        if n > 30:
+            assert abs(part.square().mean() - 1) < DEVIATIONS * math.sqrt(2 / n)
+    flat = torch.cat([part.flatten() for part in parts])
+    assert len(flat) > 2 * NOISE
+    for lag in (1, 16, *(p.numel() for p in parts), NOISE, NOISE + 1, 2 * NOISE):
+        together = flat[lag:] * flat[:-lag]
+        assert abs(together.mean()) < DEVIATIONS / math.sqrt(len(together)), lag
+
+
+def test_noise_is_added_to_the_exact_sum():
+    model = network()
+    noise = noise_alone(model)
+    for p in model.parameters():
+        p.grad_sample = torch.randn(RECORDS, *p.shape).contiguous()
+    step = optimizer(model)  # of the same seed; the mean over the expected number
+    step.step()
+    for p, drawn in zip(model.parameters(), noise, strict=True):
+        sum_ = p.grad_sample.double().sum(0)
+        norm = torch.cat([q.grad_sample.flatten(1) for q in model.parameters()], 1).norm(dim=1)
+        clipped = (p.grad_sample.double().flatten(1) * (CLIP / norm[:, None])).sum(0).view_as(sum_)
+        expected = (clipped + MULTIPLIER * CLIP * drawn) / RECORDS
+        torch.testing.assert_close(p.grad.double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(p.summed_grad.double(), clipped, rtol=1e-4, atol=1e-6)
+
+
+def test_other_seeds_draw_other_noise_and_the_same_seed_the_same():
+    first, again, other = (noise_alone(network(), seed=seed) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_parameters_of_several_types_are_noised_each_in_its_own(dtype):
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(40, 30).to(dtype))
+    parts = noise_alone(model)
+    assert [p.grad.dtype for p in model.parameters()] == 2 * [torch.float32] + 2 * [dtype]
+    for part in parts:
+        n = part.numel()
+        assert abs(part.square().mean() - 1) < DEVIATIONS * math.sqrt(2 / n)
