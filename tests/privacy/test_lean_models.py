@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 import dpnorm
 from dpnorm.detection import check
@@ -14,6 +15,11 @@ from tests.privacy.test_grad_sample import alone
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 CLIP, EXPECTED = 0.5, 4.0
+TORCHVISION = (
+    "tv:densenet121", "tv:efficientnet_b0", "tv:mobilenet_v3_small",
+    "tv:regnet_y_400mf", "tv:resnext50_32x4d", "tv:shufflenet_v2_x0_5", "tv:squeezenet1_1",
+    "tv:swin_v2_t",
+)  # fmt: skip
 VARIANTS = ("none", "group", "layer", "instance", "rms", "evonorm", "weight-standardized")
 
 
@@ -57,6 +63,16 @@ def batch(records, size):
 @pytest.mark.parametrize("name", dpnorm.models.names())
 def test_a_step_of_each_benchmark_model_is_that_of_single_records(name):
     assert_step(converted(name, "group", 16), *batch(3, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_step_of_torchvisions_networks_is_that_of_single_records(name):
+    model = converted(name, "group", 64)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout | StochasticDepth):
+            module.p = 0.0  # a record alone would draw otherwise
+    assert_step(model, *batch(3, 64))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

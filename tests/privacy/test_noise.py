@@ -10,8 +10,8 @@ from dpnorm.privacy import PrivateOptimizer
 from dpnorm.privacy.optimizer import NOISE
 
 CLIP, MULTIPLIER, RECORDS = 0.5, 2.0, 3
-# Five standard deviations: some 40 numbers are tried below, and a right implementation would miss one
-# of them with a probability below 40 * 6e-7 on other seeds; this one is fixed.
+# Five standard deviations: some 40 numbers are tried below, and a right implementation would miss
+# one of them with a probability below 40 * 6e-7 on other seeds; this one is fixed.
 DEVIATIONS = 5.0
 
 
