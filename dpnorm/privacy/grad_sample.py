@@ -25,10 +25,10 @@ from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
 from dpnorm.gradients.factors import Samples, added, row_norms
-from dpnorm.gradients.lean import lean_layer
+from dpnorm.gradients.lean import lean_layer, max_pool
 from dpnorm.gradients.memory import Workspace
 from dpnorm.privacy.ghost import linear_norms
-from dpnorm.privacy.lean_forward import LeanForward
+from dpnorm.privacy.lean_forward import LeanForward, PoolForward
 from dpnorm.privacy.statistics import StatisticsRelease
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
 
@@ -107,6 +107,9 @@ class _OneGradientARecord(GradSampleHooks):
         self._watch_passes()
         for unit in units(self._module, self._rows):
             self._watch(replace(unit, functional=unit.functional or force_functorch))
+        if self._lean:
+            pools = [max_pool(module) for module in self._module.modules()]
+            self.autograd_grad_sample_hooks += [PoolForward(p, self) for p in pools if p]
         self._watch_statistics()
         self._end_handle()  # after the hooks of a model that is a unit itself
         self.enable_hooks()

@@ -1,5 +1,6 @@
 """What runs in the place of a module's own forward pass in mode "lean"."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from dpnorm.gradients.factors import Samples
-from dpnorm.gradients.lean import LeanLayer, lean_call
+from dpnorm.gradients.lean import LeanLayer, LeanMaxPool, lean_call
 from dpnorm.privacy import lean_evonorm, lean_norms, lean_standardized
 from dpnorm.privacy.units import Arguments, Unit
 
@@ -58,10 +59,41 @@ class _Call:
                 self.owner.take(parameter, found)
 
 
-class LeanForward:
-    """The forward pass of a unit: lean where its layer serves the input, else as it is and heard.
+class _OwnForward(ABC):
+    """Runs in the place of a module's forward pass, until it is removed.
 
     It is an attribute of the one module; a deep copy of the module runs as the module did before.
+    """
+
+    def __init__(self, module: nn.Module, owner: Owner) -> None:
+        self._module, self._owner = module, owner
+        module.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._owner.listens():
+            return self._plain(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    @abstractmethod
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward pass where the gradients of the records are wanted."""
+
+    def _plain(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own."""
+        return type(self._module).forward(self._module, *args, **kwargs)
+
+    def remove(self) -> None:
+        """The module runs as it did before."""
+        if vars(self._module).get("forward") is self:
+            del self._module.forward
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
+        module = memo.get(id(self._module), self._module)
+        return MethodType(type(module).forward, module)
+
+
+class LeanForward(_OwnForward):
+    """The forward pass of a unit: lean where its layer serves the input, else as it is and heard.
 
     Args:
         unit: of the model.
@@ -70,26 +102,32 @@ class LeanForward:
     """
 
     def __init__(self, unit: Unit, layer: LeanLayer, owner: Owner) -> None:
-        self._unit, self._layer, self._owner = unit, layer, owner
-        unit.module.forward = self
+        super().__init__(unit.module, owner)
+        self._unit, self._layer = unit, layer
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         unit, owner = self._unit, self._owner
-        plain = type(unit.module).forward
-        if not owner.listens():
-            return plain(unit.module, *args, **kwargs)
         if kwargs or not self._layer.serves(*args):
             given = Arguments.kept(unit, args, kwargs)
-            output = plain(unit.module, *args, **kwargs)
+            output = self._plain(*args, **kwargs)
             owner.heard(unit, given, output)
             return output
         return lean_call(self._layer, args, _Call(owner, unit, self._layer, owner.ran(unit)))
 
-    def remove(self) -> None:
-        """The module runs as it did before."""
-        if vars(self._unit.module).get("forward") is self:
-            del self._unit.module.forward
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
-        module = memo.get(id(self._unit.module), self._unit.module)
-        return MethodType(type(module).forward, module)
+class PoolForward(_OwnForward):
+    """The forward pass of a max pooling: with channels last where that pays, else as it is.
+
+    Args:
+        pool: of the module.
+        owner: of the model's other layers; elsewhere than in its steps the module runs as it is.
+    """
+
+    def __init__(self, pool: LeanMaxPool, owner: Owner) -> None:
+        super().__init__(pool.module, owner)
+        self._pool = pool
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or not self._pool.serves(*args):
+            return self._plain(*args, **kwargs)
+        return self._pool(*args)

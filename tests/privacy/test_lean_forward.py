@@ -11,7 +11,7 @@ from dpnorm.detection import check
 from dpnorm.errors import RefusedError
 from dpnorm.gradients.factors import Outer, dense
 from dpnorm.privacy import PrivateOptimizer, hooks_for
-from dpnorm.privacy.lean_forward import LeanForward
+from dpnorm.privacy.lean_forward import LeanForward, PoolForward
 from tests.privacy.test_grad_sample import alone
 
 RECORDS = 5
@@ -167,3 +167,39 @@ def test_evaluation_and_unwatched_passes_are_those_of_the_module():
     wrapped.disable_hooks()
     F.cross_entropy(wrapped(x), y).backward()
     assert all(p.grad is not None and p.grad_sample is None for p in model.parameters())
+
+
+class Scaled(nn.Module):
+    """A convolution, a number of its own and a pooling: run again record by record."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.pool = nn.Conv2d(2, 5, 3), nn.MaxPool2d(2)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.pool(self.scale * self.convolution(x))
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_max_pooling_is_with_channels_last_in_a_step_alone(wrap):
+    torch.manual_seed(0)
+    pool = nn.MaxPool2d(2)
+    model = nn.Sequential(
+        Scaled(), nn.ReLU(inplace=True), pool, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(20, 3)
+    )
+    x = torch.randn(RECORDS, 2, 10, 10)
+    y = torch.arange(RECORDS) % 3
+    before, expected = model(x), alone(model, x, y)
+    hooks = hooks_for(model, check(model, x).rows, mode="lean", wrap_model=wrap)
+    assert all(isinstance(m.forward, PoolForward) for m in (pool, model[0].pool))
+    output = model(x)
+    assert torch.equal(output, before)
+    F.cross_entropy(hooks(x) if wrap else output, y).backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(dense(parameter.grad_sample), gradient, rtol=1e-4, atol=1e-6)
+    image = torch.randn(5, 4, 4)  # no batch: as it is
+    assert torch.equal(pool(image), nn.MaxPool2d(2)(image))
+    hooks.cleanup()
+    assert not any("forward" in vars(m) for m in model.modules())
+    assert torch.equal(model(x), before)

@@ -16,7 +16,18 @@ from dpnorm.gradients.lean import (
 from dpnorm.gradients.lean.call import Sink, lean_call
 from dpnorm.gradients.lean.convolution import LeanConvolution
 from dpnorm.gradients.lean.layer import LEAN_LAYERS, LeanLayer, lean, lean_layer
+from dpnorm.gradients.lean.max_pool import LeanMaxPool, max_pool
 
-__all__ = ["LEAN_LAYERS", "LeanConvolution", "LeanLayer", "Sink", "lean", "lean_call", "lean_layer"]
+__all__ = [
+    "LEAN_LAYERS",
+    "LeanConvolution",
+    "LeanLayer",
+    "LeanMaxPool",
+    "Sink",
+    "lean",
+    "lean_call",
+    "lean_layer",
+    "max_pool",
+]
 # imported for what they register
 _FAMILIES = (convolution, embedding, group_norm, layer_norm, linear, rms_norm)

@@ -1,0 +1,77 @@
+"""Max pooling with channels last, where torch's kernel takes many channels at once.
+
+With channels first it compares number by number, and of random data the processor guesses wrong
+which is the larger.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_DTYPES = (torch.float32, torch.float64)
+FEW_CHANNELS = 4  # with fewer than these laying them last does not pay
+
+
+class LeanMaxPool:
+    """`torch.nn.MaxPool2d`: the same maxima of the same places, to the last bit.
+
+    Args:
+        module: that it stands for.
+    """
+
+    def __init__(self, module: nn.MaxPool2d) -> None:
+        self.module = module
+
+    def serves(self, *args: Any) -> bool:
+        """Whether arguments are a batch that a processor has with channels first."""
+        x = args[0] if len(args) == 1 else None
+        return (
+            isinstance(x, Tensor)
+            and x.device.type == "cpu"
+            and x.dtype in _DTYPES
+            and x.dim() == 4
+            and x.shape[1] >= FEW_CHANNELS
+            and x.numel() > 0
+            and x.is_contiguous()
+            and not x.is_contiguous(memory_format=torch.channels_last)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, C, H, W) to (rows, C, H', W')."""
+        form = self.module
+        where = (
+            *(_pair(n) for n in (form.kernel_size, form.stride, form.padding, form.dilation)),
+            form.ceil_mode,
+        )
+        pooled: Tensor = _Pooled.apply(x, where)
+        return pooled
+
+
+def max_pool(module: nn.Module) -> LeanMaxPool | None:
+    """What runs in the place of a module; None where it is to run as it is."""
+    if type(module) is not nn.MaxPool2d or module.return_indices or "forward" in vars(module):
+        return None
+    return LeanMaxPool(module)
+
+
+def _pair(sizes: int | tuple[int, int]) -> list[int]:
+    return [sizes, sizes] if isinstance(sizes, int) else list(sizes)
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, where: tuple[Any, ...]) -> Tensor:
+        last = x.contiguous(memory_format=torch.channels_last)
+        output, places = torch.ops.aten.max_pool2d_with_indices.default(last, *where)
+        ctx.where = where
+        ctx.save_for_backward(x, places.contiguous())
+        return output.contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        x, places = ctx.saved_tensors
+        backward = torch.ops.aten.max_pool2d_with_indices_backward.default
+        return backward(slope.contiguous(), x, *ctx.where, places), None
