@@ -52,13 +52,13 @@ class Workspace:
 
     def _taken(self, need: int) -> Tensor:
         """The smallest piece that is free and large enough, or a new one instead of the largest."""
-        fitting = [m for m in self._free if need <= len(m) <= 2 * SPARE * need]
+        fitting = [m for m in self._free if need <= m.numel() <= 2 * SPARE * need]
         if fitting:
-            best = min(fitting, key=len)
+            best = min(fitting, key=Tensor.numel)
             self._free[:] = [m for m in self._free if m is not best]
             return best
-        smaller = [m for m in self._free if len(m) < need]
+        smaller = [m for m in self._free if m.numel() < need]
         if smaller:
-            largest = max(smaller, key=len)
+            largest = max(smaller, key=Tensor.numel)
             self._free[:] = [m for m in self._free if m is not largest]
         return torch.empty(int(SPARE * need), dtype=torch.uint8)

@@ -44,7 +44,7 @@ class Rows:
         >>> Rows("record-minor").grouped(torch.arange(6), 3).tolist()
         [[0, 3], [1, 4], [2, 5]]
         """
-        rows = len(tensor)
+        rows = tensor.shape[0]
         if not records or rows % records:
             raise InputError(
                 f"a module was given {rows} rows for {records} records: each record must have the "

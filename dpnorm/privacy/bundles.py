@@ -28,8 +28,9 @@ class Bundle:
             samples: these, or some of them blanked.
             weights: (records,).
         """
-        dtype = self.parameters[0].dtype
-        total = weighted_sum(samples, weights, dtype)
+        total = weighted_sum(samples, weights, self.parameters[0].dtype)
+        if len(self.parameters) == 1:
+            return [total.view(self.parameters[0].shape)]
         parts = total.flatten().split([p.numel() for p in self.parameters])
         return [part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
 

@@ -28,6 +28,7 @@ from dpnorm.gradients.factors import Samples, added, row_norms
 from dpnorm.gradients.lean import lean_layer, max_pool
 from dpnorm.gradients.memory import Workspace
 from dpnorm.privacy.ghost import linear_norms
+from dpnorm.privacy.judged import Judged
 from dpnorm.privacy.lean_forward import LeanForward, PoolForward
 from dpnorm.privacy.statistics import StatisticsRelease
 from dpnorm.privacy.units import Arguments, Unit, tensors_of, units
@@ -41,6 +42,7 @@ class Pass:
 
     Attributes:
         records: of how many.
+        parameters: that are trained.
         over: whether its backward pass is.
         uses: how often each parameter's module ran (ghost clipping).
         said: what the records said of each layer with private statistics, call by call.
@@ -48,6 +50,7 @@ class Pass:
     """
 
     records: int
+    parameters: Sequence[nn.Parameter]
     over: bool = False
     uses: Counter[nn.Parameter] = field(default_factory=Counter)
     said: dict[int, list[Tensor]] = field(default_factory=dict)
@@ -115,16 +118,15 @@ class _OneGradientARecord(GradSampleHooks):
         self.enable_hooks()
 
     def _watch_passes(self) -> None:
-        modes = [(path, m, m.training) for path, m in self._module.named_modules()]
+        judged = Judged(self._module)
         self._passes: list[Pass] = []
-        flags = [(name, p, p.requires_grad) for name, p in self._module.named_parameters()]
 
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
             if module is not self._module or not self.listens():
                 return
-            _require_as_judged(self._module, modes, flags)
+            judged.require_unchanged()
             tensors = tensors_of((args, kwargs))
-            self._running = Pass(len(tensors[0]) if tensors else 0)
+            self._running = Pass(len(tensors[0]) if tensors else 0, judged.trainable)
             if self._ending is not None:  # the last backward pass raised before its end
                 self._ending = None
                 for parameter in self._trainable():
@@ -272,9 +274,9 @@ class _OneGradientARecord(GradSampleHooks):
         ended, self._ending = self._ending, None
         records, ended.over = ended.records, True
         if self._statistics is not None:
-            others = any(getattr(p, "grad_sample", None) is not None for p in self._trainable())
+            others = any(getattr(p, "grad_sample", None) is not None for p in ended.parameters)
             self._statistics.offer(self._statistics.vectors(ended.said, records), beside=others)
-        for parameter in self._trainable():
+        for parameter in ended.parameters:
             own = parameter.__dict__.pop("_current_grad_sample", None)
             self._finish(parameter, own, records)
 
@@ -297,42 +299,6 @@ class _OneGradientARecord(GradSampleHooks):
 
     def _trainable(self) -> list[nn.Parameter]:
         return [p for p in self._module.parameters() if p.requires_grad]
-
-
-def _require_as_judged(
-    model: nn.Module,
-    modes: list[tuple[str, nn.Module, bool]],
-    flags: list[tuple[str, nn.Parameter, bool]],
-) -> None:
-    """Refuses a model that is no longer the one that was judged.
-
-    Raises:
-        RefusedError: a module, its mode, a parameter, or what is trained, has changed.
-    """
-    judged = [(path, id(module)) for path, module, _ in modes]
-    present = [(path, id(module)) for path, module in model.named_modules()]
-    own = [(name, id(parameter)) for name, parameter in model.named_parameters()]
-    other = {*judged, *[(name, id(p)) for name, p, _ in flags]} ^ {*present, *own}
-    if other:
-        path = min(path for path, _ in other)
-        raise RefusedError(
-            f"refused: {path or 'the model'} is not what was judged (DPN401): change the model "
-            "first, and call make_private then, with a new engine"
-        )
-    for path, module, training in modes:
-        if module.training != training:
-            was, now = ("training", "evaluation") if training else ("evaluation", "training")
-            raise RefusedError(
-                f"refused: {path or 'the model'} was in {was} mode when the model was judged, and "
-                f"is now in {now} mode, which may couple records (DPN401): put it back after "
-                "model.train(), or, for a BatchNorm, dpnorm.convert(model, to='frozen') first"
-            )
-    for name, parameter, trainable in flags:
-        if parameter.requires_grad != trainable:
-            raise RefusedError(
-                f"refused: requires_grad of {name} has changed since the model was made private: "
-                "its gradient would not be clipped; call make_private again"
-            )
 
 
 class _OneNormARecord(_OneGradientARecord, GradSampleHooksFastGradientClipping):

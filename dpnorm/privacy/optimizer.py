@@ -409,12 +409,13 @@ def _runs(totals: Iterable[Tensor], at_once: int) -> Iterator[list[Tensor]]:
     room = at_once
     for total in totals:
         flat = total.reshape(-1)
-        for piece in flat.split(at_once) if len(flat) > at_once else (flat,):
-            if run and len(piece) > room:
+        for piece in flat.split(at_once) if flat.numel() > at_once else (flat,):
+            size = piece.numel()
+            if run and size > room:
                 yield run
                 run, room = [], at_once
             run.append(piece)
-            room -= len(piece)
+            room -= size
     if run:
         yield run
 

@@ -81,7 +81,7 @@ class Unit:
 
     def require_rows(self, gradient: Tensor, records: int) -> None:
         """Raises a RefusedError where records have other rows than when the model was judged."""
-        if len(gradient) != records and not self.rows.folded:
+        if gradient.shape[0] != records and not self.rows.folded:
             raise RefusedError(
                 f"refused: {self.path or 'the model'} gave {len(gradient)} rows for {records} "
                 "records, where each record had one row when the model was judged (DPN503)"
