@@ -60,7 +60,7 @@ SAME = {
     "nothing": lambda m: None,
     "values": lambda m: m.load_state_dict({k: v + 1 for k, v in m.state_dict().items()}),
     "precision": lambda m: m.double(),
-    "hooks and a forward pass of its own": set_(
+    "a forward pass of its own": set_(
         lambda m: inner(m)[0], "forward", lambda m: inner(m)[0].forward
     ),
     "an order": lambda m: inner(m)._modules.update({"0": inner(m)._modules.pop("0")}),
