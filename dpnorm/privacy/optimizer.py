@@ -2,16 +2,12 @@
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from opacus.optimizers import DPOptimizer
-from opacus.optimizers.optimizer import (
-    _check_processed_flag,
-    _generate_noise,
-    _mark_as_processed,
-)
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
 from dpnorm.errors import InputError
@@ -22,9 +18,8 @@ from dpnorm.privacy.clipping import AdaptiveClipping, FlatClipping
 from dpnorm.privacy.grad_sample import NOT_FINITE
 from dpnorm.privacy.joint import split_noise
 from dpnorm.privacy.ledger import Release
+from dpnorm.privacy.noise import noise_like, with_noise
 from dpnorm.privacy.statistics import StatisticsRelease
-
-NOISE = 2**16  # numbers of noise that a processor draws at once
 
 
 class ReleaseObserver(Protocol):
@@ -37,7 +32,7 @@ class ReleaseObserver(Protocol):
         """The gradients of a batch's records, or of a part of them, are there."""
 
     def after_noise(self, optimizer: "PrivateOptimizer") -> None:
-        """The noisy sum of the logical batch is in `.grad`, not yet divided."""
+        """The noisy sum of the logical batch is in `.grad`, divided by `optimizer.divisor`."""
 
 
 class PrivateOptimizer(DPOptimizer):
@@ -138,6 +133,13 @@ class PrivateOptimizer(DPOptimizer):
         (batches,) = {len(_parts(p)) for p in self.params}
         return batches
 
+    @property
+    def divisor(self) -> float:
+        """By what the noisy sum of gradients of a step is divided in this process."""
+        if self.loss_reduction == "mean":
+            return self.expected_batch_size * self._batches
+        return 1.0
+
     def noises(self) -> tuple[float, float]:
         """The noise multipliers of gradients and statistics; the latter 0 where there are none."""
         total = self.noise_multiplier
@@ -222,7 +224,6 @@ class PrivateOptimizer(DPOptimizer):
         self.add_noise()
         if self.observer is not None:
             self.observer.after_noise(self)
-        self.scale_grad()
         if self.step_hook:
             self.step_hook(self)
         self._is_last_step_skipped = False
@@ -308,6 +309,7 @@ class PrivateOptimizer(DPOptimizer):
             _add(p, _wide(clipped[p]))
 
     def add_noise(self) -> None:
+        """Draws the noise of all releases; `.grad` is then the noisy sum over the divisor."""
         gradient, statistics = self.noises()
         alike: dict[tuple[torch.device, torch.dtype], list[Any]] = {}
         for p in self.params:
@@ -315,50 +317,38 @@ class PrivateOptimizer(DPOptimizer):
             alike.setdefault((p.summed_grad.device, p.summed_grad.dtype), []).append(p)
         for those in alike.values():
             totals = [p.summed_grad for p in those]
-            noisy = self._with_noise(totals, gradient * self._largest_clip)
+            noisy = with_noise(
+                totals,
+                self._own_std(gradient * self._largest_clip),
+                self.generator,
+                self._memory,
+                divisor=self.divisor,
+                secure=self.secure_mode,
+            )
             for p, found in zip(those, noisy, strict=True):
                 p.grad = found.to(p.dtype)
                 _mark_as_processed(p.summed_grad)
         if self.statistics is not None:
             total = self.statistics.take_sum()
-            noise = self._noise(statistics * self.statistics.clip, torch.empty_like(total))
-            self._noisy_statistics = total + noise
+            self._noisy_statistics = self._noised(total, statistics * self.statistics.clip)
         count = self.clipping.take_count()
         if count is not None:
             exact = torch.tensor([count], device=self.params[0].device)
-            noise = self._noise(self.clipping.count_std, torch.empty_like(exact))
-            self._noisy_count = exact + noise
+            self._noisy_count = self._noised(exact, self.clipping.count_std)
 
-    def _with_noise(self, totals: Sequence[Tensor], std: float) -> list[Tensor]:
-        """Each tensor and noise, in one memory; they are of one type and on one device.
-
-        A processor draws as much as its cache holds, and adds to it there.
-        """
-        sizes = [total.numel() for total in totals]
-        memory = self._memory.empty((sum(sizes),), totals[0])
-        begin = 0
-        for run in _runs(totals, NOISE if memory.device.type == "cpu" else max(NOISE, *sizes)):
-            exact = run[0] if len(run) == 1 else torch.cat(run)
-            part = memory[begin : begin + len(exact)]
-            torch.add(self._noise(std, part), exact, out=part)
-            begin += len(exact)
-        parts = memory.split(sizes)
-        return [part.view(total.shape) for part, total in zip(parts, totals, strict=True)]
+    def _noised(self, exact: Tensor, std: float) -> Tensor:
+        own = self._own_std(std)
+        return exact + noise_like(exact, own, self.generator, secure=self.secure_mode)
 
     def scale_grad(self) -> None:
-        if self.loss_reduction == "mean":
-            for p in self.params:
-                p.grad /= self.expected_batch_size * self._batches
+        """Does nothing: `add_noise` has divided."""
 
-    def _noise(self, std: float, memory: Tensor) -> Tensor:
-        """Gaussian noise like the memory, which is written where that helps.
+    def _own_std(self, std: float) -> float:
+        """The standard deviation of what this process draws.
 
-        It is drawn by the first process alone: the sum has it once.
+        The first draws all noise, so that the sum over the processes has it once.
         """
-        std = std if self.rank == 0 and self.noise_multiplier else 0.0
-        if self.secure_mode:
-            return _generate_noise(std, memory, self.generator, secure_mode=True)
-        return memory.normal_(0.0, std, generator=self.generator) if std else memory.zero_()
+        return std if self.rank == 0 and self.noise_multiplier else 0.0
 
     def _reduce(self) -> None:
         """Adds up what the processes have; nothing is moved by it before."""
@@ -401,23 +391,6 @@ def _parts(parameter: nn.Parameter) -> list[Samples]:
             "returned forward, in training mode, and backward before optimizer.step()"
         )
     return found if isinstance(found, list) else [found]
-
-
-def _runs(totals: Iterable[Tensor], at_once: int) -> Iterator[list[Tensor]]:
-    """Flat pieces of tensors one after the other, together as many as have so many numbers."""
-    run: list[Tensor] = []
-    room = at_once
-    for total in totals:
-        flat = total.reshape(-1)
-        for piece in flat.split(at_once) if flat.numel() > at_once else (flat,):
-            size = piece.numel()
-            if run and size > room:
-                yield run
-                run, room = [], at_once
-            run.append(piece)
-            room -= size
-    if run:
-        yield run
 
 
 def _wide(gradient: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import hashlib
 import os
 
 import torch
-from torch import Tensor
 
 ENTROPY = "torch's generators (Mersenne Twister on the CPU), filled by the operating system"
 
@@ -18,11 +17,27 @@ def entropy_generator(device: torch.device | str = "cpu") -> torch.Generator:
     generator = torch.Generator(device)
     generator.seed()
     if generator.device.type == "cpu":
-        state = generator.get_state()
-        words = state[_HEADER : _HEADER + 8 * _WORDS].view(torch.int64)
-        words.copy_(_random_words())
-        generator.set_state(state)  # which torch stirs before the first draw
+        _fill(generator, os.urandom(_SIZE))
     return generator
+
+
+def branches(generator: torch.Generator | None, count: int) -> list[torch.Generator]:
+    """Generators on the CPU whose numbers have nothing to do with each other's.
+
+    A key of 315 bits is drawn, and SHAKE256 of it fills all 624 words of each state: seeds of
+    torch's, of 32 bits, could be tried out. The same state of the generator gives the same ones.
+
+    Args:
+        generator: gives the key, on the CPU; torch's own where it is None.
+        count: how many.
+
+    Source: FIPS 202 for SHAKE256.
+    """
+    key = torch.empty(5, dtype=torch.int64).random_(generator=generator).numpy().tobytes()
+    found = [torch.Generator() for _ in range(count)]
+    for number, branch in enumerate(found):
+        _fill(branch, hashlib.shake_256(key + number.to_bytes(8, "little")).digest(_SIZE))
+    return found
 
 
 def seeded_generator(
@@ -51,9 +66,14 @@ def randomness(seed: int | None) -> str:
     )
 
 
-def _random_words() -> Tensor:
-    raw = torch.frombuffer(bytearray(os.urandom(4 * _WORDS)), dtype=torch.int32)
-    return raw.to(torch.int64) & 0xFFFFFFFF
+def _fill(generator: torch.Generator, raw: bytes) -> None:
+    """Puts these bytes in the place of a Mersenne Twister's state."""
+    state = generator.get_state()
+    words = state[_HEADER : _HEADER + 8 * _WORDS].view(torch.int64)
+    words.copy_(torch.frombuffer(bytearray(raw), dtype=torch.int32))
+    words.bitwise_and_(0xFFFFFFFF)
+    generator.set_state(state)  # which torch stirs before the first draw
 
 
 _HEADER, _WORDS = 24, 624  # bytes before the words in torch's state; words of 32 bits, 8 bytes each
+_SIZE = 4 * _WORDS  # bytes

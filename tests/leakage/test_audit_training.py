@@ -144,22 +144,22 @@ def test_the_claim_holds_and_the_canaries_show_part_of_it(data, noise, steps, ra
 
 
 def less_noise(share):
-    def noise(self, std, reference, *, real=PrivateOptimizer._noise):
-        return real(self, std * share, reference)
+    def own_std(self, std, *, real=PrivateOptimizer._own_std):
+        return real(self, std * share)
 
-    return noise
+    return own_std
 
 
 def test_noise_that_is_too_small_is_found(data, monkeypatch):
     assert not audited(data, 8.0, steps=4).exceeded
-    monkeypatch.setattr(PrivateOptimizer, "_noise", less_noise(0.1))
+    monkeypatch.setattr(PrivateOptimizer, "_own_std", less_noise(0.1))
     found = audited(data, 8.0, steps=4)
     assert found.exceeded
     assert "A BOUND IS ABOVE THE CLAIM" in str(found)
 
 
 def test_noise_that_is_not_added_is_found(data, monkeypatch):
-    monkeypatch.setattr(PrivateOptimizer, "_noise", less_noise(0.0))
+    monkeypatch.setattr(PrivateOptimizer, "_own_std", less_noise(0.0))
     assert audited(data, 4.0, steps=2).exceeded
 
 
@@ -180,12 +180,12 @@ def test_noise_of_half_the_scale_is_found_where_the_claim_is_a_gaussian(data, mo
     right = audited(data, 2.0, steps=4, method="gaussian")
     assert not right.exceeded
     assert 2 < right.white_box.value < right.claimed
-    monkeypatch.setattr(PrivateOptimizer, "_noise", less_noise(0.5))
+    monkeypatch.setattr(PrivateOptimizer, "_own_std", less_noise(0.5))
     assert audited(data, 2.0, steps=4, method="gaussian").exceeded
 
 
 def test_below_a_rate_of_1_an_assumed_family_contradicts_no_claim(data, monkeypatch):
-    monkeypatch.setattr(PrivateOptimizer, "_noise", less_noise(0.0))
+    monkeypatch.setattr(PrivateOptimizer, "_own_std", less_noise(0.0))
     found = audited(data, 4.0, steps=2, rate=0.5, method="gaussian")
     assert found.white_box.value > found.claimed
     assert not found.exceeded

@@ -21,10 +21,10 @@ class NoiseIsNotUsed(PrivateOptimizer):
 class NoiseOnEveryRank(PrivateOptimizer):
     """Each process adds the whole noise, so that the sum has it as often as there are processes."""
 
-    def _noise(self, std, reference):
+    def _own_std(self, std):
         rank, self.rank = self.rank, 0
         try:
-            return super()._noise(std, reference)
+            return super()._own_std(std)
         finally:
             self.rank = rank
 

@@ -7,19 +7,24 @@ import torch
 from torch import nn
 
 from dpnorm.privacy import PrivateOptimizer
-from dpnorm.privacy.optimizer import NOISE
+from dpnorm.privacy.noise import PIECE, STREAM
 
 CLIP, MULTIPLIER, RECORDS = 0.5, 2.0, 3
-# Five standard deviations: some 40 numbers are tried below, and a right implementation would miss
-# one of them with a probability below 40 * 6e-7 on other seeds; this one is fixed.
+# Five standard deviations: some 80 numbers are tried below, and a right implementation would miss
+# one of them with a probability below 80 * 6e-7 on other seeds; this one is fixed.
 DEVIATIONS = 5.0
 
 
-def network():
+def network(rows=128):
+    """Parameters of many sizes; with so many rows more than one generator gives the noise."""
     torch.manual_seed(0)
     small = [nn.Linear(3, 2) for _ in range(5)]
-    images = nn.Conv2d(64, 128, 3).to(memory_format=torch.channels_last)  # more than one part
-    return nn.Sequential(*small, images, nn.Linear(7, 5), nn.Linear(NOISE // 128, 128), small[0])
+    images = nn.Conv2d(64, 128, 3).to(memory_format=torch.channels_last)  # more than one piece
+    large = nn.Linear(PIECE // 128, rows)
+    return nn.Sequential(*small, images, nn.Linear(7, 5), large, small[0])
+
+
+SEVERAL = 3 * 128 * STREAM  # rows
 
 
 def optimizer(model, seed=3, **options):
@@ -41,22 +46,27 @@ def noise_alone(model, **options):
     return [p.grad.double() / (MULTIPLIER * CLIP) for p in model.parameters()]
 
 
-def test_each_number_gets_noise_of_its_own():
-    parts = noise_alone(network())
+@pytest.mark.parametrize("rows", [128, SEVERAL])
+def test_each_number_gets_noise_of_its_own(rows):
+    parts = noise_alone(network(rows))
     for part in parts:
         n = part.numel()
         assert abs(part.mean()) < DEVIATIONS / math.sqrt(n)
         if n > 30:
             assert abs(part.square().mean() - 1) < DEVIATIONS * math.sqrt(2 / n)
     flat = torch.cat([part.flatten() for part in parts])
-    assert len(flat) > 2 * NOISE
-    for lag in (1, 16, *(p.numel() for p in parts), NOISE, NOISE + 1, 2 * NOISE):
+    lags = [1, 16, *(p.numel() for p in parts), PIECE, PIECE + 1, 2 * PIECE]
+    if rows == SEVERAL:
+        lags += [STREAM * PIECE, STREAM * PIECE + 1, 2 * STREAM * PIECE]
+    assert len(flat) > max(lags)
+    for lag in lags:
         together = flat[lag:] * flat[:-lag]
         assert abs(together.mean()) < DEVIATIONS / math.sqrt(len(together)), lag
 
 
-def test_noise_is_added_to_the_exact_sum():
-    model = network()
+@pytest.mark.parametrize("rows", [128, SEVERAL])
+def test_noise_is_added_to_the_exact_sum(rows):
+    model = network(rows)
     noise = noise_alone(model)
     for p in model.parameters():
         p.grad_sample = torch.randn(RECORDS, *p.shape).contiguous()
@@ -69,6 +79,45 @@ def test_noise_is_added_to_the_exact_sum():
         expected = (clipped + MULTIPLIER * CLIP * drawn) / RECORDS
         torch.testing.assert_close(p.grad.double(), expected, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(p.summed_grad.double(), clipped, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_does_not_follow_from_the_number_of_threads():
+    alone = noise_alone(network(SEVERAL))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = noise_alone(network(SEVERAL))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(alone, several, strict=True))
+
+
+def test_the_noise_of_two_steps_is_independent():
+    model = network(SEVERAL)
+    step = optimizer(model, loss_reduction="sum")
+    drawn = []
+    for _ in range(2):
+        step.zero_grad()
+        step.take_empty_batch()
+        step.step()
+        drawn.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    stds = MULTIPLIER * CLIP
+    product = (drawn[0].double() / stds) * (drawn[1].double() / stds)
+    assert abs(product.mean()) < DEVIATIONS / math.sqrt(len(product))
+
+
+def test_what_is_raised_in_a_thread_is_raised(monkeypatch):
+    def full(*args):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr("dpnorm.privacy.noise._drawn", full)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(MemoryError, match="no memory"):
+            noise_alone(network(SEVERAL))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_other_seeds_draw_other_noise_and_the_same_seed_the_same():

@@ -26,7 +26,9 @@ from dpnorm.gradients.lean.windows import own_padding, pairs, pairs_cost, window
 FEW_CHANNELS = 4  # of the input
 FEW_POSITIONS = 100  # of the output, over which a record's gradient is summed up
 MANY_WEIGHTS = 50_000
-WINDOWS = 2**18  # numbers in the windows of the records that stand in the cache together
+WINDOWS = 2**19  # numbers in the windows of the records that are multiplied together
+# A gradient with so few columns is found the other way round, if the rest makes up for turning it
+FEW_COLUMNS, ENOUGH_ROWS, ENOUGH_POSITIONS = 32, 16, 256
 GROUPS = 2**19  # weights of the records that are groups of one convolution: they fit the cache
 # Floating-point operations that cost as much as to write a number and read it twice, and by which
 # small products are slower than those of the batch
@@ -152,24 +154,32 @@ class LeanConvolution(LeanLayer):
         """One matrix product a record: slopes times what each weight has met."""
         windows = windows_of(self, xs, shape[2:], slopes.shape[2:])
         records, out = slopes.shape[:2]
-        places = prod(shape[1:])
+        columns = prod(shape[1:])
         slopes = slopes.flatten(2)
-        found = self.memory.empty((records, out, places), slopes)
+        found = self.memory.empty((records, out, columns), slopes)
         size = min(records, max(1, WINDOWS // max(1, prod(windows.shape[1:]))))
         plain = windows.is_contiguous()
         copied = windows if plain else self.memory.empty((size, *windows.shape[1:]), slopes)
+        turns = columns < FEW_COLUMNS and out >= ENOUGH_ROWS and slopes.shape[2] >= ENOUGH_POSITIONS
+        turned = self.memory.empty((size, columns, out), slopes) if turns else None
         for start in range(0, records, size):
             some = slice(start, start + size)
             few = windows[some]
             few = few if plain else copied[: len(few)].copy_(few)
-            torch.baddbmm(
-                found[some],
-                slopes[some],
-                few.view(len(few), places, -1).transpose(1, 2),
-                beta=0,
-                alpha=scale,
-                out=found[some],
-            )
+            few = few.view(len(few), columns, -1)
+            if turned is None:
+                torch.baddbmm(
+                    found[some],
+                    slopes[some],
+                    few.transpose(1, 2),
+                    beta=0,
+                    alpha=scale,
+                    out=found[some],
+                )
+            else:
+                part = turned[: len(few)]
+                torch.bmm(few, slopes[some].transpose(1, 2), out=part)
+                torch.mul(part.transpose(1, 2), scale, out=found[some])
         return found.view(records, *shape)
 
 

@@ -70,7 +70,7 @@ class LeanGroupNorm(LeanLayer):
             x.contiguous().view(as_one),
             mean.view(1, -1),
             rstd.view(1, -1),
-            None if weight is None else weight.repeat(rows),
+            None if weight is None else weight.expand(rows, -1).reshape(-1),
             *as_one,
             rows * self._groups,
             list(wanted),

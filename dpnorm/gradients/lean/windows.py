@@ -18,8 +18,7 @@ class Form(Protocol):
 
 def windows_of(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
     """A view (n, in, *kernel, *space) of the padded input (n, in, ...)."""
-    around = [n for padding in reversed(form.padding) for n in (padding, padding)]
-    x = F.pad(x, around) if any(around) else x
+    x = _padded(x, form)
     first, second, *steps = x.stride()
     weights = [s * d for s, d in zip(steps, form.dilation, strict=True)]
     jumps = [s * d for s, d in zip(steps, form.stride, strict=True)]
@@ -36,11 +35,10 @@ def pairs(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) ->
     if max(form.stride) > 1:
         rows = windows_of(form, x, kernel, space).reshape(len(x), -1, prod(space)).transpose(1, 2)
         return rows @ rows.transpose(1, 2)
-    around = [n for padding in reversed(form.padding) for n in (padding, padding)]
-    x = F.pad(x, around) if any(around) else x
     points = x.flatten(2)
     size, dimensions = x.shape[2:], len(space)
     found = (points.transpose(1, 2) @ points).view(-1, *size, *size)
+    found = _padded(found, form, times=2)  # a product with what is padded is 0
     for i in reversed(range(dimensions)):
         shifted = [
             found.narrow(1 + i, place * form.dilation[i], space[i]).narrow(
@@ -61,8 +59,14 @@ def pairs_cost(form: Form, size: Sequence[int], kernel: Sequence[int], space: Se
     channels, *sides = size
     if max(form.stride) > 1:
         return 2 * prod(space) ** 2 * channels * prod(kernel)
-    points = prod(side + 2 * around for side, around in zip(sides, form.padding, strict=True))
-    return points**2 * (2 * channels + 40)
+    padded = prod(side + 2 * around for side, around in zip(sides, form.padding, strict=True))
+    return 2 * prod(sides) ** 2 * channels + 40 * padded**2
+
+
+def _padded(x: Tensor, form: Form, times: int = 1) -> Tensor:
+    """With the zeros that the convolution adds around the last dimensions, so many times over."""
+    around = [n for padding in reversed(form.padding) for n in (padding, padding)] * times
+    return F.pad(x, around) if any(around) else x
 
 
 def own_padding(module: Any, edges: Sequence[int]) -> tuple[int, ...] | None:

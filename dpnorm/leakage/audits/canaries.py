@@ -97,7 +97,8 @@ class GradientCanaries:
         self._injected = False
         assert self._places is not None
         noisy = torch.cat([p.grad.flatten().double().cpu() for p in optimizer.params]).numpy()
-        self._total += noisy[self._places].sum(1) / math.sqrt(self.spread)
+        share = optimizer.divisor / math.sqrt(self.spread)
+        self._total += noisy[self._places].sum(1) * share
 
     def scores(self) -> NDArray[np.float64]:
         """float64[m]: over all releases, less what the records add; higher for members."""
