@@ -1,6 +1,8 @@
 """Lean layers against one backward pass for each record alone, in double precision."""
 
 import copy
+import math
+from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dpnorm.gradients.factors import Outer, row_norms, weighted_sum
-from dpnorm.gradients.lean import LEAN_LAYERS, lean_call, lean_layer
+from dpnorm.gradients.lean import LEAN_LAYERS, convolution, lean_call, lean_layer
+from dpnorm.gradients.lean.convolution import LeanConvolution
 from tests.gradients.exact import Gathered, assert_exact
 
 rows_of_records = st.sampled_from([1, 2, 3])
@@ -57,15 +60,73 @@ def test_convolutions_are_those_of_each_record_alone(drawn, records, rows, order
     assert_exact(module, x, rows=rows, order=order, scale=scale)
 
 
-@pytest.mark.parametrize("bias", [True, False])
+WINDOWS = {"FEW_CHANNELS": 100}  # whatever the shape
+WAYS = {
+    "groups": ("_by_groups", {"FEW_CHANNELS": 0, "FEW_POSITIONS": 0}),
+    "groups, a record at once": (
+        "_by_groups",
+        {"FEW_CHANNELS": 0, "FEW_POSITIONS": 0, "GROUPS": 1},
+    ),
+    "windows": ("_by_windows", {**WINDOWS, "FEW_COLUMNS": 0}),
+    "windows, a record at once": ("_by_windows", {**WINDOWS, "FEW_COLUMNS": 0, "WINDOWS": 1}),
+    "windows, turned": (
+        "_by_windows",
+        {**WINDOWS, "FEW_COLUMNS": 1000, "ENOUGH_ROWS": 0, "ENOUGH_POSITIONS": 0},
+    ),
+    "windows, turned, a record at once": (
+        "_by_windows",
+        {**WINDOWS, "FEW_COLUMNS": 1000, "ENOUGH_ROWS": 0, "ENOUGH_POSITIONS": 0, "WINDOWS": 1},
+    ),
+    "one by one": ("_one_by_one", {**WINDOWS, "MUCH_WORK": 0}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")
+@settings(max_examples=25)
+@given(drawn=convolutions(), records=st.integers(1, 6), scale=scales)
+def test_every_way_through_a_convolution_is_exact(way, drawn, records, scale):
+    module, size = drawn
+    taken, constants = WAYS[way]
+    pointwise = math.prod(module.kernel_size) == 1  # which is always done by windows
+    assume(module.groups == 1 and (taken == "_by_windows" or not pointwise))
+    x = torch.randn(records, module.in_channels, *size, dtype=torch.float64)
+    try:
+        module(x)
+    except RuntimeError:
+        assume(False)  # the kernel is larger than what it meets
+    taken, constants = WAYS[way]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        mock.patch.object(
+            LeanConvolution, taken, autospec=True, side_effect=getattr(LeanConvolution, taken)
+        ) as way_taken,
+    ):
+        for name, value in {**constants, "SLOWNESS": math.inf}.items():  # no factors
+            patch.setattr(convolution, name, value)
+        assert_exact(module, x, scale=scale)
+    assert way_taken.called
+
+
 @pytest.mark.parametrize(
-    ("channels", "size", "kernel"),
-    [(1, 14, 5), (5, 12, 3), (5, 7, 3), (5, 12, 1)],
-    ids=["few channels", "many positions", "few positions", "pointwise"],
+    ("channels", "out", "size", "kernel", "taken"),
+    [
+        (1, 16, 28, 5, "_by_windows"),  # turned
+        (5, 6, 12, 3, "_by_groups"),
+        (5, 6, 7, 3, "_by_windows"),
+        (5, 6, 12, 1, "_by_windows"),
+        (3, 64, 64, 7, "_one_by_one"),
+    ],
+    ids=["few channels", "many positions", "few positions", "pointwise", "much work"],
 )
-def test_both_ways_through_a_convolution_are_exact(channels, size, kernel, bias):
-    module = nn.Conv2d(channels, 6, kernel, padding=kernel // 2, bias=bias).double()
-    assert_exact(module, torch.randn(11, channels, size, size, dtype=torch.float64), scale=11.0)
+def test_which_way_is_taken(channels, out, size, kernel, taken):
+    module = nn.Conv2d(channels, out, kernel, padding=kernel // 2).double()
+    x = torch.randn(3, channels, size, size, dtype=torch.float64)
+    with mock.patch.object(
+        LeanConvolution, taken, autospec=True, side_effect=getattr(LeanConvolution, taken)
+    ) as way:
+        assert_exact(module, x, scale=11.0)
+    assert way.called
 
 
 def test_a_convolution_takes_what_lies_with_channels_last():

@@ -1,4 +1,4 @@
-"""Convolutions: each record's gradient in one of two ways, or kept as input and slope."""
+"""Convolutions: each record's gradient in one of three ways, or kept as input and slope."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +26,9 @@ from dpnorm.gradients.lean.windows import own_padding, pairs, pairs_cost, window
 FEW_CHANNELS = 4  # of the input
 FEW_POSITIONS = 100  # of the output, over which a record's gradient is summed up
 MANY_WEIGHTS = 50_000
+# A record is worth a convolution of its own, in the place of windows
+MUCH_WORK = 15_000_000  # floating-point operations for its gradient
+MANY_POSITIONS = 500  # of the output, or else few channels of the input
 WINDOWS = 2**19  # numbers in the windows of the records that are multiplied together
 # A gradient with so few columns is found the other way round, if the rest makes up for turning it
 FEW_COLUMNS, ENOUGH_ROWS, ENOUGH_POSITIONS = 32, 16, 256
@@ -101,15 +104,19 @@ class LeanConvolution(LeanLayer):
 
     def gradients(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
         """Each record's gradient of a weight of this shape: (records, *shape)."""
+        channels, kernel, positions = shape[1], prod(shape[2:]), prod(slopes.shape[2:])
         few = (
-            shape[1] < FEW_CHANNELS
-            or prod(slopes.shape[2:]) < FEW_POSITIONS
-            or prod(shape[2:]) == 1
+            channels < FEW_CHANNELS
+            or positions < FEW_POSITIONS
+            or kernel == 1
             or prod(shape) > MANY_WEIGHTS
         )
-        if few and slopes.device.type == "cpu":
-            return self._by_windows(slopes, xs, shape, scale)
-        return self._by_groups(slopes[:, None], xs[:, None], shape, scale)
+        if not few or slopes.device.type != "cpu":
+            return self._by_groups(slopes[:, None], xs[:, None], shape, scale)
+        much = kernel > 1 and 2 * positions * prod(shape) >= MUCH_WORK
+        if much and (channels < FEW_CHANNELS or positions >= MANY_POSITIONS):
+            return self._one_by_one(slopes, xs, shape, scale)
+        return self._by_windows(slopes, xs, shape, scale)
 
     def summed_up(self, slopes: Tensor, xs: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of the weight, of all records together."""
@@ -148,6 +155,14 @@ class LeanConvolution(LeanLayer):
             slope = slope.transpose(0, 1).reshape(rows, -1, *slope.shape[3:])
             part = self._pulled(slope, x, nobody[: few * shape[0]], few * self.module.groups, 1)
             torch.mul(part.view(few, *shape), scale, out=found[start : start + size])
+        return found
+
+    def _one_by_one(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
+        """Each record is a batch."""
+        found = self.memory.empty((len(xs), *shape), slopes)
+        nobody = self.memory.empty(shape, slopes)  # a form: see `_by_groups`
+        for slope, x, own in zip(slopes.split(1), xs.split(1), found, strict=True):
+            torch.mul(self._pulled(slope, x, nobody, 1, 1), scale, out=own)
         return found
 
     def _by_windows(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
