@@ -15,7 +15,7 @@ from opacus.optimizers.optimizer import _generate_noise
 from torch import Tensor
 
 from dpnorm.gradients.memory import Workspace
-from dpnorm.privacy.randomness import branches
+from dpnorm.privacy.randomness import branch, branch_key
 
 PIECE = 2**15  # numbers drawn at once: they fit a core's cache, and torch keeps to one thread
 STREAM = 16  # pieces that one generator gives where there are several
@@ -66,7 +66,7 @@ def with_noise(
     if len(pieces) <= STREAM or secure or not std or not on_processor:
         filling.fill(pieces, generator)
     else:
-        filling.fill_from_several(pieces, generator)
+        filling.fill_from_several(pieces, branch_key(generator))
     parts = memory.split(sizes)
     return [part.view(tensor.shape) for part, tensor in zip(parts, exact, strict=True)]
 
@@ -88,10 +88,11 @@ class _Filling:
             noise = _drawn(memory, self.std, generator, self.secure)
             torch.add(noise, exact, alpha=self.multiple, out=memory)
 
-    def fill_from_several(self, pieces: _Pieces, generator: torch.Generator | None) -> None:
+    def fill_from_several(self, pieces: _Pieces, key: bytes) -> None:
         """By as many threads as torch has."""
         shares = [pieces[i : i + STREAM] for i in range(0, len(pieces), STREAM)]
-        streams = branches(generator, len(shares))
+
+        streams = [branch(key, number) for number in range(len(shares))]
         workers = min(torch.get_num_threads(), len(shares))
         if workers == 1:
             for share, stream in zip(shares, streams, strict=True):
@@ -115,12 +116,17 @@ def _runs(tensors: Iterable[Tensor], at_once: int) -> Iterator[list[Tensor]]:
     room = at_once
     for tensor in tensors:
         flat = tensor.reshape(-1)
-        for piece in flat.split(at_once) if flat.numel() > at_once else (flat,):
-            size = piece.numel()
-            if run and size > room:
+        pieces = flat.split(at_once) if flat.numel() > at_once else (flat,)
+        for piece in pieces[:-1]:  # which fill a run
+            if run:
                 yield run
                 run, room = [], at_once
-            run.append(piece)
-            room -= size
+            yield [piece]
+        size = pieces[-1].numel()
+        if run and size > room:
+            yield run
+            run, room = [], at_once
+        run.append(pieces[-1])
+        room -= size
     if run:
         yield run

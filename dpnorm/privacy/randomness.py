@@ -21,22 +21,24 @@ def entropy_generator(device: torch.device | str = "cpu") -> torch.Generator:
     return generator
 
 
-def branches(generator: torch.Generator | None, count: int) -> list[torch.Generator]:
-    """Generators on the CPU whose numbers have nothing to do with each other's.
+def branch_key(generator: torch.Generator | None) -> bytes:
+    """Drawn from a generator on the CPU, or torch's own where it is None: 315 bits.
 
-    A key of 315 bits is drawn, and SHAKE256 of it fills all 624 words of each state: seeds of
-    torch's, of 32 bits, could be tried out. The same state of the generator gives the same ones.
+    With it come generators whose numbers have nothing to do with each other's (`branch`).
+    """
+    return torch.empty(5, dtype=torch.int64).random_(generator=generator).numpy().tobytes()
 
-    Args:
-        generator: gives the key, on the CPU; torch's own where it is None.
-        count: how many.
+
+def branch(key: bytes, number: int) -> torch.Generator:
+    """One of the generators of a key, on the CPU.
+
+    SHAKE256 of key and number fills all 624 words of its state: seeds of torch's, of 32 bits, could
+    be tried out.
 
     Source: FIPS 202 for SHAKE256.
     """
-    key = torch.empty(5, dtype=torch.int64).random_(generator=generator).numpy().tobytes()
-    found = [torch.Generator() for _ in range(count)]
-    for number, branch in enumerate(found):
-        _fill(branch, hashlib.shake_256(key + number.to_bytes(8, "little")).digest(_SIZE))
+    found = torch.Generator()
+    _fill(found, hashlib.shake_256(key + number.to_bytes(8, "little")).digest(_SIZE))
     return found
 
 

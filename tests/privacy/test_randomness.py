@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpnorm.privacy.randomness import branches, entropy_generator
+from dpnorm.privacy.randomness import branch, branch_key, entropy_generator
 
 WORDS = 624
 
@@ -15,6 +15,11 @@ WORDS = 624
 def words_of(generator, count):
     """Numbers of 31 bits: the lower ones of each of 32."""
     return torch.empty(count, dtype=torch.int32).random_(generator=generator).numpy()
+
+
+def branches(generator, count):
+    key = branch_key(generator)
+    return [branch(key, number) for number in range(count)]
 
 
 def twister(words):
@@ -26,11 +31,11 @@ def twister(words):
 
 def test_a_branch_is_a_mersenne_twister_whose_whole_state_is_a_hash_of_what_was_drawn():
     key = torch.empty(5, dtype=torch.int64).random_(generator=torch.Generator().manual_seed(7))
-    for number, branch in enumerate(branches(torch.Generator().manual_seed(7), 3)):
+    for number, found in enumerate(branches(torch.Generator().manual_seed(7), 3)):
         raw = hashlib.shake_256(key.numpy().tobytes() + number.to_bytes(8, "little"))
         state = np.frombuffer(raw.digest(4 * WORDS), dtype="<u4")
         expected = twister(state).random_raw(2000) % 2**31
-        np.testing.assert_array_equal(words_of(branch, 2000), expected)
+        np.testing.assert_array_equal(words_of(found, 2000), expected)
 
 
 @pytest.mark.parametrize("given", [None, 7])
