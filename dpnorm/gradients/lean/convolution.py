@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ MANY_POSITIONS = 500  # of the output, or else few channels of the input
 WINDOWS = 2**19  # numbers in the windows of the records that are multiplied together
 # A gradient with so few columns is found the other way round, if the rest makes up for turning it
 FEW_COLUMNS, ENOUGH_ROWS, ENOUGH_POSITIONS = 32, 16, 256
-GROUPS = 2**19  # weights of the records that are groups of one convolution: they fit the cache
+GROUPS = 2**22  # weights of the records that are groups of one convolution: more take much memory
 # Floating-point operations that cost as much as to write a number and read it twice, and by which
 # small products are slower than those of the batch
 TRAFFIC, SLOWNESS = 75, 3
@@ -143,19 +143,23 @@ class LeanConvolution(LeanLayer):
         The gradient of a group's weights is that of its record.
         """
         records, rows = xs.shape[:2]
-        found = self.memory.empty((records, *shape), slopes)
-        parts = max(1, ceil(found.numel() / GROUPS)) if xs.device.type == "cpu" else 1
-        size = max(1, ceil(records / parts))
+        size = records
+        if xs.device.type == "cpu":
+            size = min(records, max(1, GROUPS // prod(shape)))
+        if prod(shape[1:]) > prod(slopes.shape[3:]):  # then the slopes are less than what is found
+            slopes, scale = slopes * scale, 1.0
         # a weight's form is asked for; its values are not read
         nobody = self.memory.empty((size * shape[0], *shape[1:]), slopes)
-        for start in range(0, records, size):
-            x, slope = xs[start : start + size], slopes[start : start + size]
+        found = []
+        for x, slope in zip(xs.split(size), slopes.split(size), strict=True):
             few = len(x)
             x = x.transpose(0, 1).reshape(rows, -1, *x.shape[3:])
             slope = slope.transpose(0, 1).reshape(rows, -1, *slope.shape[3:])
             part = self._pulled(slope, x, nobody[: few * shape[0]], few * self.module.groups, 1)
-            torch.mul(part.view(few, *shape), scale, out=found[start : start + size])
-        return found
+            found.append((part if scale == 1.0 else part.mul_(scale)).view(few, *shape))
+        if len(found) == 1:
+            return found[0]
+        return torch.cat(found, out=self.memory.empty((records, *shape), slopes))
 
     def _one_by_one(self, slopes: Tensor, xs: Tensor, shape: torch.Size, scale: float) -> Tensor:
         """Each record is a batch."""
