@@ -36,7 +36,7 @@ class Factors(ABC):
         self._versions = (self.slopes._version, self.inputs._version)
 
     def __len__(self) -> int:
-        return len(self.slopes)
+        return self.slopes.shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -245,7 +245,7 @@ def row_norms(samples: Samples) -> Tensor:
         return samples.require_unchanged().norms()
     if not samples.numel():
         return samples.new_zeros(len(samples))
-    return torch.linalg.vector_norm(_wide(samples).reshape(len(samples), -1), dim=1)
+    return torch.linalg.vector_norm(_wide(samples).reshape(samples.shape[0], -1), dim=1)
 
 
 def weighted_sum(samples: Samples, weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -264,7 +264,7 @@ def weighted_sum(samples: Samples, weights: Tensor, dtype: torch.dtype) -> Tenso
         wide = samples.of(_wide(samples.slopes, dtype), _wide(samples.inputs, dtype))
         return wide.weighted_sum(weights.to(wide.slopes))
     rows = _wide(samples, dtype)
-    total = weights.to(rows) @ rows.reshape(len(rows), -1) if rows.numel() else rows.sum(0)
+    total = weights.to(rows) @ rows.reshape(rows.shape[0], -1) if rows.numel() else rows.sum(0)
     return total.reshape(rows.shape[1:])
 
 
@@ -285,6 +285,8 @@ def _wide(rows: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
     Indices stay what they are.
     """
+    if rows.dtype in (dtype, torch.float64) and dtype.itemsize >= 4:
+        return rows
     if not rows.is_floating_point():
         return rows
     return rows.to(torch.promote_types(torch.promote_types(rows.dtype, dtype), torch.float32))

@@ -53,7 +53,7 @@ def bundled(
         else:
             small.setdefault((p.device, p.dtype, found.dtype), []).append((p, found))
     for those in small.values():
-        rows = [found.reshape(len(found), p.numel()) for p, found in those]
+        rows = [found.reshape(found.shape[0], p.numel()) for p, found in those]
         together = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
         alone.append(Bundle(tuple(p for p, _ in those), together))
     return alone

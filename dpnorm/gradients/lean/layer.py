@@ -45,7 +45,7 @@ class LeanLayer(ABC):
             and all(p is None or p.dtype == x.dtype for p in self.parameters)
             and not torch.is_autocast_enabled(x.device.type)
             and x.dim() >= 2
-            and len(x) > 0
+            and x.shape[0] > 0
             and self.takes(x)
         )
 
