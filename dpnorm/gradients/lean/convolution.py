@@ -125,7 +125,7 @@ class LeanConvolution(LeanLayer):
     def _pairs_pay(self, slope: Tensor, x: Tensor, weight: Tensor) -> bool:
         """Whether norms from pairs of positions cost less than each record's gradient does."""
         places = prod(slope.shape[2:])
-        cost = pairs_cost(self, x.shape[1:], weight.shape[2:], slope.shape[2:])
+        cost = pairs_cost(x.shape[1:], weight.shape[2:], slope.shape[2:])
         cost += 2 * places**2 * len(weight)
         return SLOWNESS * cost < weight.numel() * (1.4 * places + TRAFFIC)
 

@@ -20,7 +20,8 @@ class Form(Protocol):
 
 def windows_of(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
     """A view (n, in, *kernel, *space) of the padded input (n, in, ...)."""
-    x = _padded(x, form)
+    around = [n for padding in reversed(form.padding) for n in (padding, padding)]
+    x = F.pad(x, around) if any(around) else x
     first, second, *steps = x.stride()
     weights = [s * d for s, d in zip(steps, form.dilation, strict=True)]
     jumps = [s * d for s, d in zip(steps, form.stride, strict=True)]
@@ -30,15 +31,15 @@ def windows_of(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int
 
 def pairs(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
     """The inner products of windows at each two positions: (n, T, T), T = prod(space)."""
-    sizes = x.shape[1:], kernel, space
-    if _cost_by_points(form, *sizes) <= _cost_by_windows(*sizes):
+    size = x.shape[1:]
+    if _cost_by_points(size, space) <= _cost_by_windows(size, kernel, space):
         return pairs_by_points(form, x, kernel, space)
     return pairs_by_windows(form, x, kernel, space)
 
 
-def pairs_cost(form: Form, size: Sequence[int], kernel: Sequence[int], space: Sequence[int]) -> int:
+def pairs_cost(size: Sequence[int], kernel: Sequence[int], space: Sequence[int]) -> int:
     """Floating-point operations of `pairs` for one record, and as many as all else costs."""
-    return min(_cost_by_points(form, size, kernel, space), _cost_by_windows(size, kernel, space))
+    return min(_cost_by_points(size, space), _cost_by_windows(size, kernel, space))
 
 
 def pairs_by_windows(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
@@ -56,44 +57,59 @@ def pairs_by_points(form: Form, x: Tensor, kernel: Sequence[int], space: Sequenc
     points = x.flatten(2)
     size, dimensions = x.shape[2:], len(space)
     found = (points.transpose(1, 2) @ points).view(-1, *size, *size)
-    found = _padded(found, form, times=2)  # a product with what is padded is 0
     for i in reversed(range(dimensions)):
-        begins = [place * form.dilation[i] for place in range(kernel[i])]
-        shifted = [_strided(found, 1 + i, dimensions, b, form.stride[i], space[i]) for b in begins]
-        found = shifted[0]
-        if len(shifted) > 1:
-            found = shifted[0] + shifted[1]
-            for another in shifted[2:]:
-                found += another
+        steps = _met(form, i, size[i], kernel[i], space[i])
+        found = _added_up(found, steps, 1 + i, 1 + i + dimensions, space[i])
     return found.reshape(len(x), prod(space), prod(space))
 
 
-def _strided(
-    found: Tensor, dimension: int, beside: int, begin: int, step: int, count: int
-) -> Tensor:
-    """Every so many places of a dimension, and of the one that stands so far beside it."""
-    some = slice(begin, begin + (count - 1) * step + 1, step)
-    between = (slice(None),) * (beside - 1)
-    return found[(slice(None),) * dimension + (some, *between, some)]
+_Steps = list[tuple[slice, slice]]  # positions of the output, and the points that they meet
 
 
-def _cost_by_points(
-    form: Form, size: Sequence[int], kernel: Sequence[int], space: Sequence[int]
-) -> int:
+def _met(form: Form, dimension: int, size: int, kernel: int, count: int) -> _Steps:
+    """What each place of the kernel meets along a dimension, but for what is padded; most first."""
+    found = []
+    stride = form.stride[dimension]
+    for place in range(kernel):
+        begin = place * form.dilation[dimension] - form.padding[dimension]  # at the first position
+        first, last = max(0, -(begin // stride)), min(count - 1, (size - 1 - begin) // stride)
+        if first <= last:
+            points = slice(first * stride + begin, last * stride + begin + 1, stride)
+            found.append((slice(first, last + 1), points))
+    return sorted(found, key=lambda step: step[0].start - step[0].stop)
+
+
+def _added_up(found: Tensor, steps: _Steps, first: int, second: int, count: int) -> Tensor:
+    """Sums over the places of the kernel along a dimension, which both points have."""
+
+    def along(some: slice) -> tuple[slice, ...]:
+        every = [slice(None)] * found.dim()
+        every[first] = every[second] = some
+        return tuple(every)
+
+    if steps and steps[0][0] == slice(0, count):  # it meets points at every position
+        total = found[along(steps[0][1])]
+        if len(steps) == 1:
+            return total
+        total, steps = total.clone(), steps[1:]
+    else:
+        shape = list(found.shape)
+        shape[first] = shape[second] = count
+        total = found.new_zeros(shape)
+    for positions, points in steps:
+        total[along(positions)].add_(found[along(points)])
+    return total
+
+
+def _cost_by_points(size: Sequence[int], space: Sequence[int]) -> int:
     channels, *sides = size
-    padded = prod(side + 2 * around for side, around in zip(sides, form.padding, strict=True))
-    return 2 * prod(sides) ** 2 * channels + 40 * padded**2
+    points = prod(sides)
+    return 2 * points**2 * channels + 40 * points * prod(space)
 
 
 def _cost_by_windows(size: Sequence[int], kernel: Sequence[int], space: Sequence[int]) -> int:
     places, positions = size[0] * prod(kernel), prod(space)
     return 2 * positions**2 * places + COPYING * positions * places
-
-
-def _padded(x: Tensor, form: Form, times: int = 1) -> Tensor:
-    """With the zeros that the convolution adds around the last dimensions, so many times over."""
-    around = [n for padding in reversed(form.padding) for n in (padding, padding)] * times
-    return F.pad(x, around) if any(around) else x
 
 
 def own_padding(module: Any, edges: Sequence[int]) -> tuple[int, ...] | None:
