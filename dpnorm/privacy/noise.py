@@ -91,7 +91,6 @@ class _Filling:
     def fill_from_several(self, pieces: _Pieces, key: bytes) -> None:
         """By as many threads as torch has."""
         shares = [pieces[i : i + STREAM] for i in range(0, len(pieces), STREAM)]
-
         streams = [branch(key, number) for number in range(len(shares))]
         workers = min(torch.get_num_threads(), len(shares))
         if workers == 1:
