@@ -112,7 +112,7 @@ def lean(*types: type[nn.Module]) -> Callable[[_Build], _Build]:
 def summed(rows: Tensor, group: Group) -> Tensor:
     """(rows, ...) added up within each record: (records, ...)."""
     found = group(rows)
-    return found[:, 0] if found.shape[1] == 1 else found.sum(1)
+    return rows if found.shape[1] == 1 else found.sum(1)
 
 
 def lean_layer(module: nn.Module, memory: Workspace | None = None) -> LeanLayer | None:
