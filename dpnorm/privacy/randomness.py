@@ -26,7 +26,8 @@ def branch_key(generator: torch.Generator | None) -> bytes:
 
     With it come generators whose numbers have nothing to do with each other's (`branch`).
     """
-    return torch.empty(5, dtype=torch.int64).random_(generator=generator).numpy().tobytes()
+    drawn = torch.empty(5, dtype=torch.int64, device="cpu").random_(generator=generator)
+    return drawn.numpy().tobytes()
 
 
 def branch(key: bytes, number: int) -> torch.Generator:
@@ -37,7 +38,7 @@ def branch(key: bytes, number: int) -> torch.Generator:
 
     Source: FIPS 202 for SHAKE256.
     """
-    found = torch.Generator()
+    found = torch.Generator("cpu")
     _fill(found, hashlib.shake_256(key + number.to_bytes(8, "little")).digest(_SIZE))
     return found
 

@@ -52,6 +52,12 @@ def test_no_two_branches_are_alike_and_none_is_like_what_it_comes_from(given):
     assert len(set(pairs)) == len(pairs)
 
 
+def test_branches_are_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        found = branches(None, 1)
+    assert len(words_of(found[0], 3)) == 3
+
+
 def test_branches_are_the_same_for_the_same_state():
     first, second = torch.Generator().manual_seed(9), torch.Generator().manual_seed(9)
     for one, other in zip(branches(first, 2), branches(second, 2), strict=True):
