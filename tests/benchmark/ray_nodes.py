@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -31,21 +32,19 @@ def one_node() -> Iterator[Any]:
     import_ray(loopback=True)
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray-")  # sockets need a short path
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # workers must find this module
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets need a short path
+    (folder / "ray").mkdir()  # where Cluster notes its address, and makes no folder for it
+    seen = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder)}  # workers must find this module
     try:
-        head = NODE | {"include_dashboard": False, "temp_dir": folder, "_system_config": QUICK}
-        cluster = Cluster(initialize_head=True, shutdown_at_exit=True, head_node_args=head)
-        try:
-            yield cluster
-        finally:
-            cluster.shutdown()
+        with mock.patch.dict(os.environ, seen):
+            head = NODE | {"include_dashboard": False, "temp_dir": str(folder / "ray")}
+            head |= {"_system_config": QUICK}
+            cluster = Cluster(initialize_head=True, shutdown_at_exit=True, head_node_args=head)
+            try:
+                yield cluster
+            finally:
+                cluster.shutdown()
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
         shutil.rmtree(folder, ignore_errors=True)
 
 
