@@ -62,7 +62,7 @@ def with_noise(
     runs = list(_runs(exact, PIECE if on_processor else max(PIECE, *sizes)))
     own = [sum(piece.numel() for piece in run) for run in runs]
     pieces = list(zip(runs, memory.split(own), strict=True))
-    filling = _Filling(std / divisor, 1.0 / divisor, secure)
+    filling = _Filling(std, divisor, secure)
     if len(pieces) <= STREAM or secure or not std or not on_processor:
         filling.fill(pieces, generator)
     else:
@@ -76,17 +76,19 @@ _Pieces = Sequence[tuple[list[Tensor], Tensor]]  # what is exact, and the memory
 
 @dataclass(frozen=True)
 class _Filling:
-    """Writes noise of a standard deviation and a multiple of what is exact."""
+    """Writes what is exact and noise, which is the release, and then divides it."""
 
     std: float
-    multiple: float
+    divisor: float
     secure: bool
 
     def fill(self, pieces: _Pieces, generator: torch.Generator | None) -> None:
         for run, memory in pieces:
             exact = run[0] if len(run) == 1 else torch.cat(run)
             noise = _drawn(memory, self.std, generator, self.secure)
-            torch.add(noise, exact, alpha=self.multiple, out=memory)
+            torch.add(noise, exact, out=memory)
+            if self.divisor != 1.0:
+                memory.div_(self.divisor)
 
     def fill_from_several(self, pieces: _Pieces, key: bytes) -> None:
         """By as many threads as torch has."""

@@ -81,6 +81,20 @@ def test_noise_is_added_to_the_exact_sum(rows):
         torch.testing.assert_close(p.summed_grad.double(), clipped, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [128, SEVERAL])
+def test_the_release_is_divided_and_not_what_it_is_made_of(rows):
+    """To the last bit, so that the division only reads what was released."""
+    model, found = network(rows), {}
+    samples = [torch.randn(RECORDS, *p.shape) for p in model.parameters()]
+    for reduction in ("sum", "mean"):
+        for p, own in zip(model.parameters(), samples, strict=True):
+            p.grad_sample = own.clone()
+        optimizer(model, loss_reduction=reduction).step()
+        found[reduction] = [p.grad.clone() for p in model.parameters()]
+    for whole, mean in zip(found["sum"], found["mean"], strict=True):
+        assert torch.equal(whole / RECORDS, mean)
+
+
 def test_noise_does_not_follow_from_the_number_of_threads():
     alone = noise_alone(network(SEVERAL))
     threads = torch.get_num_threads()

@@ -145,7 +145,7 @@ class LeanConvolution(LeanLayer):
         records, rows = xs.shape[:2]
         size = records
         if xs.device.type == "cpu":
-            size = min(records, max(1, GROUPS // prod(shape)))
+            size = min(records, max(1, GROUPS // max(1, prod(shape))))
         if prod(shape[1:]) > prod(slopes.shape[3:]):  # then the slopes are less than what is found
             slopes, scale = slopes * scale, 1.0
         # a weight's form is asked for; its values are not read
