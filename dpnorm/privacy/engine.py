@@ -1,7 +1,6 @@
 """A drop-in for opacus.PrivacyEngine that trains what `check` proves, and only that."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +31,7 @@ from dpnorm.privacy.arguments import (
     require_positive,
     require_possible,
 )
+from dpnorm.privacy.booking import Booking
 from dpnorm.privacy.clipping import (
     CLIPPINGS,
     AdaptiveClipping,
@@ -57,12 +57,6 @@ from dpnorm.privacy.judging import (
 )
 from dpnorm.privacy.ledger import Ledger
 from dpnorm.privacy.optimizer import PrivateOptimizer, guard
-from dpnorm.privacy.randomness import (
-    ENTROPY,
-    entropy_generator,
-    randomness,
-    seeded_generator,
-)
 from dpnorm.privacy.record_loss import RecordLoss
 from dpnorm.privacy.resume import load_training, save_training
 from dpnorm.privacy.rollback import unchanged_on_error
@@ -72,11 +66,10 @@ from dpnorm.privacy.sampling import (
     announced_loader,
     poisson_loader,
 )
+from dpnorm.privacy.sources import Sources
 from dpnorm.privacy.statement import (
     AUGMENTATION,
     DRAWS,
-    FIXED,
-    POISSON,
     PrivacyStatement,
     origin_of,
     statement_of,
@@ -144,11 +137,10 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._wrapped: Any = None
         self._hooks: Any = None
         self._sampler: PoissonSampler | AnnouncedBatches | None = None
-        self._used = 0  # of the batches that the sampler drew
-        self._others = 0  # steps on batches that it did not
+        self._sources: Sources | None = None
+        self._booking: Booking | None = None
         self.resumed = False  # whether a checkpoint was loaded
         self._terms: dict[str, Any] = {}
-        self._generators: dict[str, torch.Generator] = {}
 
     @contextlib.contextmanager
     def _nothing_on_error(self) -> Iterator[None]:
@@ -228,7 +220,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._require_unused()
         require_allowed(allow)
         require_possible(options, grad_sample_mode, clipping, loss_reduction)
-        self._require_random(seed, options.get("noise_generator"))
+        sources = Sources(seed, options.pop("noise_generator", None), self.secure_rng)
         require_trainable(module, optimizer)
         require_records(data_loader)
         if poisson_sampling:
@@ -245,18 +237,14 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 f"max_grad_norm is {max_grad_norm!r} and clipping {clipping!r}: a list of clipping "
                 "norms goes with clipping='per_layer', one number with the others"
             )
-        given = options.pop("noise_generator", None)
         with unchanged_on_error(module), self._nothing_on_error():
             distributed = _is_distributed(module)
             if distributed:
                 for buffer in module.buffers():
                     torch.distributed.broadcast(buffer, 0)
-            self._wrapped = module
+            self._wrapped, self._sources = module, sources
             self._facts = {
-                "poisson": poisson_sampling,
                 "distributed": distributed,
-                "seed": seed,
-                "generator": given is not None,
                 "ratio": statistics_noise_ratio,
                 "weights_origin": weights_origin,
                 "statistics_origin": origin_of(module, statistics_origin),
@@ -283,7 +271,6 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 grad_sample_mode=grad_sample_mode,
                 poisson_sampling=poisson_sampling,
                 clipping=clipping,
-                noise_generator=self._noise_generator(given, seed, trainable[0].device),
                 **options,
             )
             self._terms = {
@@ -298,7 +285,16 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "statistics_noise_ratio": statistics_noise_ratio if self._statistics else None,
                 "statistics_clip": statistics_clip if self._statistics else None,
             }
-            self._book(made[1], 1 / len(data_loader), poisson=poisson_sampling)
+            assert self._sampler is not None
+            self._booking = Booking(
+                self.ledger,
+                self.run,
+                self.accountant,
+                rate=1 / len(data_loader),
+                poisson=poisson_sampling,
+                sampler=self._sampler,
+            )
+            self._booking.attach(made[1])
             guard(made[1])
         return made
 
@@ -377,6 +373,8 @@ class PrivacyEngine(opacus.PrivacyEngine):
         if self._report is None or self._optimizer is None or delta is None:
             missing = "no model was made private yet" if delta is not None else "delta is not known"
             raise InputError(f"{missing}: call make_private first, and statement(delta=1e-5)")
+        assert self._sources is not None
+        assert self._booking is not None
         not_covered = []
         if self._facts["ghost"]:
             not_covered.append(
@@ -400,9 +398,9 @@ class PrivacyEngine(opacus.PrivacyEngine):
             accountant=self.accountant.mechanism(),
             clip=self._optimizer.max_grad_norm,
             releases=self._optimizer.releases(),
-            randomness=self._randomness(),
+            randomness=self._sources.described(),
             isolation=f"{self._report.summary()}; loss {self._report.loss}",
-            sampling=self._sampling(),
+            sampling=self._booking.sampling(),
             weights_origin=self._facts["weights_origin"],
             statistics_origin=self._facts["statistics_origin"],
             draws=DRAWS if self._facts["draws"] else AUGMENTATION,
@@ -499,12 +497,13 @@ class PrivacyEngine(opacus.PrivacyEngine):
         Raises:
             InputError: several processes draw from them.
         """
-        if self._generators and self._facts["distributed"]:
+        seeded = {} if self._sources is None else self._sources.seeded
+        if seeded and self._facts["distributed"]:
             raise InputError(
                 "a training of several processes that draws from a seed has no checkpoints, which "
                 "would repeat its noise: leave out seed="
             )
-        return self._generators
+        return seeded
 
     def terms(self) -> dict[str, Any]:
         """Under what a training runs and may not change on the way; empty before `make_private`."""
@@ -568,92 +567,6 @@ class PrivacyEngine(opacus.PrivacyEngine):
             require_expanded_weights(module, report, inputs)
         return report
 
-    def _require_random(self, seed: int | None, generator: Any) -> None:
-        """Raises an InputError for what no noise can be drawn from."""
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-            raise InputError(f"seed is {seed!r}: it is to be a whole number, or None")
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise InputError(
-                f"noise_generator is a {type(generator).__name__}: make it with "
-                "torch.Generator(device)"
-            )
-        if seed is not None and generator is not None:
-            raise InputError("give a seed or a noise_generator, not both")
-        if self.secure_mode and (seed is not None or generator is not None):
-            raise InputError(
-                "secure_mode draws from a cryptographic generator: leave out seed and "
-                "noise_generator"
-            )
-
-    def _noise_generator(
-        self, given: torch.Generator | None, seed: int | None, device: torch.device
-    ) -> torch.Generator | None:
-        if given is not None and given.device.type != device.type:
-            raise InputError(
-                f"noise_generator is on {given.device}, the model on {device}: make it with "
-                "torch.Generator(device)"
-            )
-        if given is not None or self.secure_mode:
-            return given
-        if seed is None:
-            return entropy_generator(device)
-        self._generators["noise"] = seeded_generator(seed, "noise", device=device)
-        return self._generators["noise"]
-
-    def _sampling(self) -> str:
-        if not self._facts["poisson"]:
-            return FIXED
-        if not self._others:
-            return POISSON
-        return f"{POISSON}; {self._others} steps on batches that the loader did not draw: {FIXED}"
-
-    def _randomness(self) -> str:
-        if self.secure_mode:
-            return "noise and sampling from a cryptographic generator (torchcsprng)"
-        if self._facts["generator"]:
-            return (
-                "noise from the generator that was passed: no guarantee to whoever knows its "
-                f"seed; sampling from {ENTROPY}"
-            )
-        return randomness(self._facts["seed"])
-
-    def _book(self, optimizer: PrivateOptimizer, rate: float, *, poisson: bool) -> None:
-        """Accounts every step; hooks that are attached later come on top.
-
-        Without Poisson sampling a record that is added or removed moves others to other batches:
-        a step may then move by twice the clipping norm, and no sampling hides it.
-        """
-
-        def book(optimizer: Any) -> None:
-            noise, batches = optimizer.noise_multiplier, optimizer.accumulated_iterations
-            sampled, drawn = rate, self._drawn_for(batches)
-            if not poisson or not drawn:
-                # of batches that were not drawn one by one, a record may be in each
-                noise, sampled, batches = noise / 2 / (1 if drawn else batches), 1.0, 1
-            # the sum of several batches is less than each with its share of the noise
-            noise /= math.sqrt(batches)
-            self.ledger.book(noise, sampled, optimizer.releases(), run=self.run, steps=batches)
-            for _ in range(batches):
-                self.accountant.step(noise_multiplier=noise, sample_rate=sampled)
-
-        def attach(function: Any) -> None:
-            def both(optimizer: Any) -> None:
-                book(optimizer)
-                function(optimizer)
-
-            optimizer.step_hook = both
-
-        optimizer.step_hook = book
-        optimizer.attach_step_hook = attach
-
-    def _drawn_for(self, batches: int) -> bool:
-        """Whether the returned data loader has drawn batches that no step was booked for."""
-        if self._sampler is None or self._sampler.drawn < self._used + batches:
-            self._others += 1
-            return False
-        self._used += batches
-        return True
-
     def _prepare_criterion(
         self, *, module: Any, optimizer: Any, criterion: Any, loss_reduction: str, **options: Any
     ) -> GhostLoss:
@@ -683,18 +596,12 @@ class PrivacyEngine(opacus.PrivacyEngine):
         rank, world = 0, 1
         if distributed:
             rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if self.secure_mode:
-            generator = self.secure_rng
-        elif self._facts["seed"] is None:
-            generator = entropy_generator()
-        else:
-            generator = seeded_generator(self._facts["seed"], "sampling", rank=rank)
-            self._generators["sampling"] = generator
+        assert self._sources is not None
         sampler = PoissonSampler(
             len(data_loader.dataset),  # type: ignore[arg-type]
             1 / len(data_loader),
             len(data_loader),
-            generator,
+            self._sources.sampling(rank),
             rank=rank,
             world=world,
             on_pass=self._begin_pass,
@@ -716,10 +623,13 @@ class PrivacyEngine(opacus.PrivacyEngine):
         loss_reduction: str = "mean",
         distributed: bool = False,
         clipping: str = "flat",
-        noise_generator: Any = None,
+        noise_generator: None = None,
         grad_sample_mode: str = "hooks",
         **options: Any,
     ) -> PrivateOptimizer:
+        assert self._sources is not None
+        given = (p for group in optimizer.param_groups for p in group["params"])
+        trainable = next(p for p in given if p.requires_grad)
         how: FlatClipping = FlatClipping()
         if clipping == "per_layer":
             how = PerLayerClipping(max_grad_norm)
@@ -733,7 +643,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
             expected_batch_size=expected_batch_size,
             loss_reduction=loss_reduction,
             clipping=how,
-            generator=self.secure_rng if self.secure_mode else noise_generator,
+            generator=self._sources.noise(trainable.device),
             secure_mode=self.secure_mode,
             statistics=self._statistics,
             statistics_noise_ratio=self._facts["ratio"],
