@@ -9,14 +9,14 @@ import opacus
 import torch
 from opacus.distributed import DifferentiallyPrivateDistributedDataParallel
 from opacus.grad_sample import GradSampleModuleExpandedWeights
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from dpnorm.detection import Report
-from dpnorm.detection.inputs import Inputs, check_device, map_tensors
+from dpnorm.detection.inputs import Inputs, check_device
 from dpnorm.detection.loss_probes import Criterion
 from dpnorm.errors import InputError, unknown_name
-from dpnorm.norms import public_statistics, refresh_statistics, released_statistics
+from dpnorm.norms import released_statistics
 from dpnorm.privacy.accounting import ACCOUNTANTS, epsilon_of, noise_for
 from dpnorm.privacy.admission import Allow, require_allowed
 from dpnorm.privacy.arguments import (
@@ -50,13 +50,13 @@ from dpnorm.privacy.judging import (
     require_expanded_weights,
     require_finite,
     require_once,
-    require_public,
     require_records,
     require_trainable,
     require_whole,
 )
 from dpnorm.privacy.ledger import Ledger
 from dpnorm.privacy.optimizer import PrivateOptimizer, guard
+from dpnorm.privacy.public import PublicRecords
 from dpnorm.privacy.record_loss import RecordLoss
 from dpnorm.privacy.resume import load_training, save_training
 from dpnorm.privacy.rollback import unchanged_on_error
@@ -132,7 +132,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self._facts: dict[str, Any] = {}
         self._optimizer: PrivateOptimizer | None = None
         self._statistics: StatisticsRelease | None = None
-        self._public: Inputs | None = None
+        self._public: PublicRecords | None = None
         self._example: Any = None
         self._wrapped: Any = None
         self._hooks: Any = None
@@ -252,7 +252,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "ignores": loss_reduction == "mean"
                 and getattr(criterion, "ignore_index", None) is not None,
             }
-            self._take_public(module, public_inputs)
+            self._public = PublicRecords(module, public_inputs, shared=distributed)
             self._report = self._judged(
                 data_loader, sample_inputs, criterion, loss_reduction, allow, grad_sample_mode
             )
@@ -517,30 +517,6 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 "ledger=engine.ledger, where the records are the same)"
             )
 
-    def _take_public(self, module: nn.Module, public_inputs: Inputs | None) -> None:
-        layers = public_statistics(module)
-        if layers and public_inputs is None:
-            raise InputError(
-                f"the model has {len(layers)} layers that take statistics of public records: pass "
-                "public_inputs="
-            )
-        if not layers and public_inputs is not None:
-            raise InputError(
-                "public_inputs were given, but no layer takes statistics of public records: "
-                "convert the model to 'public-batch', or leave them out"
-            )
-        if public_inputs is not None:
-            device = next(module.parameters()).device
-            self._public = map_tensors(lambda t: t.to(device), public_inputs)
-            if self._facts["distributed"]:  # one word for all processes: the first one's
-                self._public = map_tensors(_broadcast, self._public)
-            require_public(module, self._public)
-
-    def _refresh(self) -> None:
-        """Public statistics follow the weights."""
-        if self._public is not None:
-            refresh_statistics(self._wrapped, self._public)
-
     def _judged(
         self,
         data_loader: DataLoader,
@@ -628,6 +604,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         **options: Any,
     ) -> PrivateOptimizer:
         assert self._sources is not None
+        assert self._public is not None
         given = (p for group in optimizer.param_groups for p in group["params"])
         trainable = next(p for p in given if p.requires_grad)
         how: FlatClipping = FlatClipping()
@@ -649,15 +626,9 @@ class PrivacyEngine(opacus.PrivacyEngine):
             statistics_noise_ratio=self._facts["ratio"],
             ghost=self._hooks if grad_sample_mode == "ghost" else None,
             distributed=distributed,
-            after_step=self._refresh,
+            after_step=self._public.refresh,
         )
         return self._optimizer
-
-
-def _broadcast(tensor: Tensor) -> Tensor:
-    tensor = tensor.clone()
-    torch.distributed.broadcast(tensor, 0)
-    return tensor
 
 
 def _is_distributed(module: nn.Module) -> bool:
