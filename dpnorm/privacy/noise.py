@@ -1,24 +1,29 @@
 """Gaussian noise, added to what a step releases.
 
-Most of the time of a draw is arithmetic of one core: torch gives numbers of one generator one after
-the other. Much noise is therefore drawn from several generators, which threads take in turn. Which
-generator a number comes from follows from the shapes alone, so that the same seed gives the same
-noise with any number of threads.
+Much noise on the processor comes from streams of a key that is drawn from the generator, which
+threads take in turn (`dpnorm.privacy.gaussian_stream`). Which stream a number comes from follows
+from the shapes alone, so that the same seed gives the same noise with any number of threads.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from opacus.optimizers.optimizer import _generate_noise
 from torch import Tensor
 
 from dpnorm.gradients.memory import Workspace
-from dpnorm.privacy.randomness import branch, branch_key
+from dpnorm.privacy.gaussian_stream import GaussianStream, scratch_size
+from dpnorm.privacy.randomness import stream_key
 
-PIECE = 2**15  # numbers drawn at once: they fit a core's cache, and torch keeps to one thread
-STREAM = 16  # pieces that one generator gives where there are several
+PIECE = 2**15  # numbers of a generator at once: they fit the cache, and torch keeps to one thread
+BLOCK = 2**18  # numbers of a stream at once: with fewer, threads wait for each other's calls
+STREAM = 2  # blocks that a stream gives
+MANY = STREAM * BLOCK  # numbers: above, they come from streams
 
 
 def noise_like(
@@ -57,21 +62,21 @@ def with_noise(
         secure: draws as Opacus's `secure_mode`.
     """
     sizes = [tensor.numel() for tensor in exact]
-    memory = workspace.empty((sum(sizes),), exact[0])
-    on_processor = memory.device.type == "cpu"
-    runs = list(_runs(exact, PIECE if on_processor else max(PIECE, *sizes)))
-    own = [sum(piece.numel() for piece in run) for run in runs]
-    pieces = list(zip(runs, memory.split(own), strict=True))
+    total = sum(sizes)
+    memory = workspace.empty((total,), exact[0])
     filling = _Filling(std, divisor, secure)
-    if len(pieces) <= STREAM or secure or not std or not on_processor:
-        filling.fill(pieces, generator)
+    if memory.device.type != "cpu":
+        filling.fill(_pieces(exact, memory, max(PIECE, *sizes)), generator)
+    elif total > MANY and std and not secure and memory.dtype in (torch.float32, torch.float64):
+        filling.fill_from_streams(_pieces(exact, memory, BLOCK), stream_key(generator), workspace)
     else:
-        filling.fill_from_several(pieces, branch_key(generator))
+        filling.fill(_pieces(exact, memory, PIECE), generator)
     parts = memory.split(sizes)
     return [part.view(tensor.shape) for part, tensor in zip(parts, exact, strict=True)]
 
 
 _Pieces = Sequence[tuple[list[Tensor], Tensor]]  # what is exact, and the memory of what is noisy
+_Shares = deque[tuple[_Pieces, GaussianStream]]  # what threads take, whoever is free
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,41 @@ class _Filling:
             if self.divisor != 1.0:
                 memory.div_(self.divisor)
 
-    def fill_from_several(self, pieces: _Pieces, key: bytes) -> None:
+    def fill_from_streams(self, pieces: _Pieces, key: bytes, workspace: Workspace) -> None:
         """By as many threads as torch has."""
-        shares = [pieces[i : i + STREAM] for i in range(0, len(pieces), STREAM)]
-        streams = [branch(key, number) for number in range(len(shares))]
+        shares = deque(
+            (pieces[i : i + STREAM], GaussianStream(key, number))
+            for number, i in enumerate(range(0, len(pieces), STREAM))
+        )
+        size = scratch_size(BLOCK, pieces[0][1].itemsize)
+        byte = torch.empty(0, dtype=torch.uint8, device="cpu")
         workers = min(torch.get_num_threads(), len(shares))
-        if workers == 1:
-            for share, stream in zip(shares, streams, strict=True):
-                self.fill(share, stream)
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            for _ in pool.map(self.fill, shares, streams):  # raises what a thread raised
-                pass
+        own, *others = [workspace.empty((size,), byte).numpy() for _ in range(workers)]
+        with ThreadPoolExecutor(workers) as pool:  # which makes threads as they are needed
+            helpers = [pool.submit(self._fill_shares, shares, scratch) for scratch in others]
+            self._fill_shares(shares, own)
+            for helper in helpers:
+                helper.result()  # raises what the thread raised
+
+    def _fill_shares(self, shares: _Shares, scratch: NDArray[np.uint8]) -> None:
+        """Takes shares as long as there are some; another thread may take the last one.
+
+        NumPy stays within the thread that calls it; torch would take threads of its own.
+        """
+        while shares:
+            try:
+                pieces, stream = shares.popleft()
+            except IndexError:
+                return
+            for run, memory in pieces:
+                noisy = memory.numpy()
+                stream.fill(noisy, self.std, scratch)
+                start = 0
+                for exact in run:
+                    noisy[start : start + len(exact)] += exact.numpy()
+                    start += len(exact)
+                if self.divisor != 1.0:
+                    noisy /= self.divisor
 
 
 def _drawn(memory: Tensor, std: float, generator: torch.Generator | None, secure: bool) -> Tensor:
@@ -109,6 +137,12 @@ def _drawn(memory: Tensor, std: float, generator: torch.Generator | None, secure
     if secure:
         return _generate_noise(std, memory, generator, secure_mode=True)
     return memory.normal_(0.0, std, generator=generator) if std else memory.zero_()
+
+
+def _pieces(exact: Sequence[Tensor], memory: Tensor, at_once: int) -> _Pieces:
+    """Both in pieces of at most so many numbers."""
+    runs = list(_runs(exact, at_once))
+    return list(zip(runs, memory.split([sum(p.numel() for p in run) for run in runs]), strict=True))
 
 
 def _runs(tensors: Iterable[Tensor], at_once: int) -> Iterator[list[Tensor]]:

@@ -17,30 +17,21 @@ def entropy_generator(device: torch.device | str = "cpu") -> torch.Generator:
     generator = torch.Generator(device)
     generator.seed()
     if generator.device.type == "cpu":
-        _fill(generator, os.urandom(_SIZE))
+        state = generator.get_state()
+        words = state[_HEADER : _HEADER + 8 * _WORDS].view(torch.int64)
+        words.copy_(torch.frombuffer(bytearray(os.urandom(4 * _WORDS)), dtype=torch.int32))
+        words.bitwise_and_(0xFFFFFFFF)
+        generator.set_state(state)  # which torch stirs before the first draw
     return generator
 
 
-def branch_key(generator: torch.Generator | None) -> bytes:
-    """Drawn from a generator on the CPU, or torch's own where it is None: 315 bits.
+def stream_key(generator: torch.Generator | None) -> bytes:
+    """A key of 256 bits, drawn from a generator on the CPU, or torch's own where it is None.
 
-    With it come generators whose numbers have nothing to do with each other's (`branch`).
+    Source: SHA-256, FIPS 180-4, of 315 bits that are drawn.
     """
     drawn = torch.empty(5, dtype=torch.int64, device="cpu").random_(generator=generator)
-    return drawn.numpy().tobytes()
-
-
-def branch(key: bytes, number: int) -> torch.Generator:
-    """One of the generators of a key, on the CPU.
-
-    SHAKE256 of key and number fills all 624 words of its state: seeds of torch's, of 32 bits, could
-    be tried out.
-
-    Source: FIPS 202 for SHAKE256.
-    """
-    found = torch.Generator("cpu")
-    _fill(found, hashlib.shake_256(key + number.to_bytes(8, "little")).digest(_SIZE))
-    return found
+    return hashlib.sha256(drawn.numpy().tobytes()).digest()
 
 
 def seeded_generator(
@@ -69,14 +60,4 @@ def randomness(seed: int | None) -> str:
     )
 
 
-def _fill(generator: torch.Generator, raw: bytes) -> None:
-    """Puts these bytes in the place of a Mersenne Twister's state."""
-    state = generator.get_state()
-    words = state[_HEADER : _HEADER + 8 * _WORDS].view(torch.int64)
-    words.copy_(torch.frombuffer(bytearray(raw), dtype=torch.int32))
-    words.bitwise_and_(0xFFFFFFFF)
-    generator.set_state(state)  # which torch stirs before the first draw
-
-
 _HEADER, _WORDS = 24, 624  # bytes before the words in torch's state; words of 32 bits, 8 bytes each
-_SIZE = 4 * _WORDS  # bytes

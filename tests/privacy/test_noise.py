@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dpnorm.privacy import PrivateOptimizer
-from dpnorm.privacy.noise import PIECE, STREAM
+from dpnorm.privacy.noise import BLOCK, MANY, PIECE
 
 CLIP, MULTIPLIER, RECORDS = 0.5, 2.0, 3
 # Five standard deviations: some 80 numbers are tried below, and a right implementation would miss
@@ -16,7 +16,7 @@ DEVIATIONS = 5.0
 
 
 def network(rows=128):
-    """Parameters of many sizes; with so many rows more than one generator gives the noise."""
+    """Parameters of many sizes; with SEVERAL rows several streams give the noise."""
     torch.manual_seed(0)
     small = [nn.Linear(3, 2) for _ in range(5)]
     images = nn.Conv2d(64, 128, 3).to(memory_format=torch.channels_last)  # more than one piece
@@ -24,7 +24,7 @@ def network(rows=128):
     return nn.Sequential(*small, images, nn.Linear(7, 5), large, small[0])
 
 
-SEVERAL = 3 * 128 * STREAM  # rows
+SEVERAL = 3 * 128 * MANY // PIECE  # rows
 
 
 def optimizer(model, seed=3, **options):
@@ -57,7 +57,7 @@ def test_each_number_gets_noise_of_its_own(rows):
     flat = torch.cat([part.flatten() for part in parts])
     lags = [1, 16, *(p.numel() for p in parts), PIECE, PIECE + 1, 2 * PIECE]
     if rows == SEVERAL:
-        lags += [STREAM * PIECE, STREAM * PIECE + 1, 2 * STREAM * PIECE]
+        lags += [BLOCK // 2, BLOCK, BLOCK + 1, MANY, MANY + 1, 2 * MANY]
     assert len(flat) > max(lags)
     for lag in lags:
         together = flat[lag:] * flat[:-lag]
@@ -124,7 +124,7 @@ def test_what_is_raised_in_a_thread_is_raised(monkeypatch):
     def full(*args):
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("dpnorm.privacy.noise._drawn", full)
+    monkeypatch.setattr("dpnorm.privacy.noise.GaussianStream.fill", full)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -140,9 +140,10 @@ def test_other_seeds_draw_other_noise_and_the_same_seed_the_same():
     assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("rows", [30, SEVERAL])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_parameters_of_several_types_are_noised_each_in_its_own(dtype):
-    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(40, 30).to(dtype))
+def test_parameters_of_several_types_are_noised_each_in_its_own(dtype, rows):
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(PIECE // 128, rows).to(dtype))
     parts = noise_alone(model)
     assert [p.grad.dtype for p in model.parameters()] == 2 * [torch.float32] + 2 * [dtype]
     for part in parts:
