@@ -1,5 +1,8 @@
 """Gradients that are kept as factors: norms that are never too small, and sums."""
 
+import math
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +19,7 @@ from dpnorm.gradients.factors import (
     weighted_sum,
     without,
 )
-from dpnorm.gradients.lean import lean_layer
+from dpnorm.gradients.lean import convolution, lean_layer
 from dpnorm.gradients.lean.convolution import Convolved
 from dpnorm.gradients.lean.embedding import Embedded
 
@@ -38,6 +41,11 @@ KINDS = {
     "convolved": convolved,
     "embedded": lambda: Embedded(torch.randn(3, 6, 4), torch.randint(0, 3, (3, 6)), 5),
 }
+
+
+def taken(place, name):
+    """Watches whether a function is called."""
+    return mock.patch.object(place, name, autospec=True, side_effect=getattr(place, name))
 
 
 def exact_norms(factors):
@@ -140,9 +148,11 @@ def test_a_tiny_factor_beside_a_huge_one_is_found_where_it_is_found_for_gradient
         assert bool((found <= exact * 1.1).all())
 
 
+@pytest.mark.parametrize("way", ["convolution", "product"])
 @settings(max_examples=100)
 @given(st.data())
-def test_norms_and_sums_of_convolutions_are_exact(data):
+def test_norms_and_sums_of_convolutions_are_exact(way, data):
+    """Sums of records by a convolution of the batch, and by a matrix product, whatever pays."""
     dimensions = data.draw(st.sampled_from([1, 2, 3]))
     kernel = [data.draw(st.integers(1, 3)) for _ in range(dimensions)]
     module = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1](
@@ -168,5 +178,38 @@ def test_norms_and_sums_of_convolutions_are_exact(data):
     torch.testing.assert_close(dense(found), alone, **EXACT)
     torch.testing.assert_close(row_norms(found), alone.flatten(1).norm(dim=1), **EXACT)
     weights = torch.rand(records, dtype=torch.float64)
-    total = weighted_sum(found, weights, torch.float64)
+    with pytest.MonkeyPatch.context() as patch, taken(convolution, "product") as product:
+        patch.setattr(convolution, "MANY_CHANNELS", 1e-9 if way == "product" else math.inf)
+        patch.setattr(convolution, "MANY_WEIGHTS", 0)
+        total = weighted_sum(found, weights, torch.float64)
+    assert product.called == (way == "product")
     torch.testing.assert_close(total.flatten(), weights @ alone.flatten(1), **EXACT)
+
+
+@pytest.mark.parametrize("laid", ["rows", "columns"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 5, 2), (512, 64, 700), (40, 1, 300), (1, 96, 8)])
+def test_products_are_those_of_double_precision(sizes, laid):
+    rows, inner, columns = sizes
+    first, second = torch.randn(rows, inner), torch.randn(columns, inner)
+    if laid == "columns":
+        first, second = first.T.contiguous().T, second.T.contiguous().T
+    found = convolution.product(first, second)
+    assert found.shape == (rows, columns)
+    assert found.is_contiguous()
+    # each term is rounded, and each sum: inner + 1 roundings of the terms' absolute values
+    allowed = (inner + 1) * torch.finfo(torch.float32).eps * (first.abs() @ second.abs().T).double()
+    assert bool(((found - first.double() @ second.double().T).abs() <= allowed).all())
+
+
+def test_sums_of_few_positions_are_matrix_products():
+    """Two records of 2x2 positions and 64 filters of 1,026 weights each; not nine records."""
+    for records, expected in ((2, True), (9, False)):
+        found = convolved(records, channels=114, size=2, out=64)
+        weights = torch.rand(records)
+        with taken(convolution, "product") as product:
+            total = weighted_sum(found, weights, torch.float32)
+        assert product.called == expected
+        exact = weights.double() @ found.of(
+            found.slopes.double(), found.inputs.double()
+        ).dense().flatten(1)
+        torch.testing.assert_close(total.double().flatten(), exact, rtol=1e-5, atol=1e-5)

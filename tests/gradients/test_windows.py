@@ -41,6 +41,20 @@ def test_pairs_are_those_of_unfolded_windows(way, drawn, records):
     torch.testing.assert_close(found, rows @ rows.transpose(1, 2), rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=100)
+@given(forms(), st.integers(1, 3))
+def test_rows_are_unfolded_windows_with_records_last(drawn, records):
+    module, size = drawn
+    x = torch.randn(records, module.in_channels, *size, dtype=torch.float64)
+    try:
+        space = module.double()(x).shape[2:]
+    except RuntimeError:
+        assume(False)  # the kernel is larger than what it meets
+    unfolded = F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
+    found = windows.rows_of_windows(LeanConvolution(module), x, module.kernel_size, space)
+    assert torch.equal(found, unfolded.permute(1, 2, 0).flatten(1))
+
+
 def test_the_cheaper_way_is_taken(monkeypatch):
     taken = []
     for name in ("pairs_by_points", "pairs_by_windows"):

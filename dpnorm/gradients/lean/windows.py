@@ -20,8 +20,24 @@ class Form(Protocol):
 
 def windows_of(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
     """A view (n, in, *kernel, *space) of the padded input (n, in, ...)."""
+    return _view(form, _padded(form, x), kernel, space)
+
+
+def rows_of_windows(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
+    """What each weight meets at each position of each input: (in * kernel, space * n).
+
+    Of inputs (n, in, ...), which come last, so that they are copied together.
+    """
+    x = _padded(form, x).movedim(0, -1).contiguous().movedim(-1, 0)
+    return _view(form, x, kernel, space).movedim(0, -1).reshape(x.shape[1] * prod(kernel), -1)
+
+
+def _padded(form: Form, x: Tensor) -> Tensor:
     around = [n for padding in reversed(form.padding) for n in (padding, padding)]
-    x = F.pad(x, around) if any(around) else x
+    return F.pad(x, around) if any(around) else x
+
+
+def _view(form: Form, x: Tensor, kernel: Sequence[int], space: Sequence[int]) -> Tensor:
     first, second, *steps = x.stride()
     weights = [s * d for s, d in zip(steps, form.dilation, strict=True)]
     jumps = [s * d for s, d in zip(steps, form.stride, strict=True)]
