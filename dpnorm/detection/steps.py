@@ -17,7 +17,7 @@ from dpnorm.detection.isolation import RECORDS, Isolation, OutputMasks, record_b
 from dpnorm.detection.movement import movement
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.swap import Exchange
-from dpnorm.detection.watches import gradient_reader, module_hooks, write_watch
+from dpnorm.detection.watches import module_hooks, read_gradient, write_watch
 from dpnorm.provenance import EscapeWatch, RecordTracer, eager
 from dpnorm.provenance.masks import uniform
 from dpnorm.provenance.table import is_traceable
@@ -151,7 +151,7 @@ def _one_step(
     for parameter in model.parameters():
         parameter.grad = None
     for tensor in live:
-        tensor.register_hook(gradient_reader(tracer, masks.gradients))
+        read_gradient(tensor, masks.gradients, tracer, result)
     ends = [torch.autograd.graph.get_gradient_edge(tensor) for tensor in live]
     if not first:
         ends += result.edges

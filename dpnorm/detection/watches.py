@@ -4,27 +4,54 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dpnorm.detection.inputs import tensors_in
 from dpnorm.detection.isolation import Isolation, ModuleCall
+from dpnorm.detection.layout import Layout
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.sampled import observed_modules
 from dpnorm.detection.swap import moved_by_others
 from dpnorm.provenance import Mask, RecordTracer
+from dpnorm.provenance.masks import bits, uniform
 from dpnorm.provenance.tracer import location
 
 
-def gradient_reader(tracer: RecordTracer, into: list[Mask]) -> Callable[[Tensor], None]:
-    """A tensor hook that keeps the mask of the gradient that it sees."""
+def read_gradient(
+    tensor: Tensor, into: list[Mask], tracer: RecordTracer, result: Isolation
+) -> None:
+    """Keeps the mask of a tensor's gradient once the backward pass comes to it.
+
+    The hook of a view is not reached once the view was written in place: the gradient is then read
+    at what it is a view of, which has what else came of that too.
+    """
 
     def read(gradient: Tensor) -> None:
         with tracer.quietly():
             into.append(tracer.table.read(gradient))
 
-    return read
+    tensor.register_hook(read)
+    base = tensor._base
+    if base is None or not base.requires_grad or base.is_leaf:  # views of leaves are not written
+        return
+    storage = base.untyped_storage()._cdata
+    result.written_storages.discard(storage)  # by what was there before
+    own, whole = Layout.of(tensor), Layout.of(base)
+
+    def read_through(gradient: Tensor) -> None:
+        if storage in result.written_storages:
+            with tracer.quietly():
+                mask = tracer.table.read(gradient)
+                places = own.places_in(whole)
+                if places is None:  # any number of the view is any of the base
+                    into.append(uniform(own.shape, bits(mask)))
+                else:
+                    into.append(np.ascontiguousarray(mask).reshape(-1)[places])
+
+    base.register_hook(read_through)
 
 
 @contextmanager
@@ -68,13 +95,16 @@ def module_hooks(
                 for tensor in tensors_in(output):
                     if tensor.requires_grad:
                         with tracer.quietly():
-                            tensor.register_hook(gradient_reader(tracer, call.gradients))
+                            read_gradient(tensor, call.gradients, tracer, result)
                             if call.container:
                                 continue
                             result.output_storages[tensor.untyped_storage()._cdata] = path
-                            if tensor.grad_fn is not None:
-                                edge = torch.autograd.graph.get_gradient_edge(tensor)
-                                result.edges.append(edge)
+                            ends = [t for t in (tensor, tensor._base) if t is not None]
+                            result.edges += [
+                                torch.autograd.graph.get_gradient_edge(end)
+                                for end in ends
+                                if end.grad_fn is not None
+                            ]
 
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
@@ -95,7 +125,9 @@ def write_watch(
 
     def watch(tensor: Tensor) -> None:
         state.save_before_write(tensor)
-        path = result.output_storages.get(tensor.untyped_storage()._cdata)
+        storage = tensor.untyped_storage()._cdata
+        result.written_storages.add(storage)
+        path = result.output_storages.get(storage)
         if path is not None and tracer.phase == "forward":
             result.in_place.setdefault(path, location())
 

@@ -35,7 +35,8 @@ def per_record_gradients(
         loss_reduction: "mean" multiplies the gradients by the number of records, as Opacus does.
 
     Raises:
-        InputError: a module's rows are not the records, so that there is no such gradient.
+        InputError: a module's rows are not the records, so that there is no such gradient; or what
+            it gave was written in place, and it is lost.
     """
     scale = records if loss_reduction == "mean" else 1
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -44,6 +45,11 @@ def per_record_gradients(
         torch.autograd.grad(loss, parameters, allow_unused=True)
     found: dict[nn.Parameter, Tensor] = {}
     for call in calls:
+        if call.lost is not None and call.lost():
+            raise InputError(
+                f"what {call.path or 'the model'} gave was written in place afterwards (DPN501), "
+                "so that its gradient is lost: replace the in-place operation"
+            )
         if call.gradient is None:
             continue
         if len(call.gradient) != records:

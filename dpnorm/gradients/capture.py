@@ -1,16 +1,18 @@
 """Capturing what a module took and what gradient came back to what it gave.
 
-Output gradients are read by tensor hooks. Unlike full backward hooks they do not turn outputs into
-views, so that in-place operations in the model do no harm.
+Output gradients are read by tensor hooks (`dpnorm.gradients.hearing`). Unlike full backward hooks
+they do not turn outputs into views, so that in-place operations in the model do no harm.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dpnorm.gradients.hearing import hear
 
 
 @dataclass
@@ -22,12 +24,15 @@ class Capture:
         module: the module.
         activations: the tensors that it was given, detached, in the state they had then.
         gradient: of the loss with respect to its (first) output tensor; None when none came back.
+        lost: tells whether the gradient is not to be had, since the output was written in place;
+            None where it cannot be.
     """
 
     path: str
     module: nn.Module
     activations: list[Tensor]
     gradient: Tensor | None = None
+    lost: Callable[[], bool] | None = None
 
 
 @contextmanager
@@ -48,7 +53,7 @@ def captured(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[Capture]
             calls.append(call)
             first = output[0] if isinstance(output, (tuple, list)) else output
             if isinstance(first, Tensor) and first.requires_grad:
-                first.register_hook(lambda gradient: _keep(call, gradient))
+                call.lost = hear(module, first, lambda gradient: _keep(call, gradient))
 
         handles.append(module.register_forward_hook(hook))
 

@@ -7,7 +7,7 @@ a module folds into the batch are put together before anything is clipped.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -25,7 +25,8 @@ from dpnorm.detection.preserve import is_judging
 from dpnorm.errors import InputError, RefusedError, unknown_name
 from dpnorm.gradients import Rows
 from dpnorm.gradients.factors import Samples, added, row_norms
-from dpnorm.gradients.lean import lean_layer, max_pool
+from dpnorm.gradients.hearing import hear
+from dpnorm.gradients.lean import lean_layer, lean_pool
 from dpnorm.gradients.memory import Workspace
 from dpnorm.privacy.ghost import linear_norms
 from dpnorm.privacy.judged import Judged
@@ -47,6 +48,7 @@ class Pass:
         uses: how often each parameter's module ran (ghost clipping).
         said: what the records said of each layer with private statistics, call by call.
         outputs: of the model, where the backward pass begins there (ghost clipping).
+        doubtful: tells of some units, by their path, whether the gradient of an output was lost.
     """
 
     records: int
@@ -55,6 +57,7 @@ class Pass:
     uses: Counter[nn.Parameter] = field(default_factory=Counter)
     said: dict[int, list[Tensor]] = field(default_factory=dict)
     outputs: list[Tensor] = field(default_factory=list)
+    doubtful: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
 
 
 NOT_FINITE = (
@@ -111,7 +114,7 @@ class _OneGradientARecord(GradSampleHooks):
         for unit in units(self._module, self._rows):
             self._watch(replace(unit, functional=unit.functional or force_functorch))
         if self._lean:
-            pools = [max_pool(module) for module in self._module.modules()]
+            pools = [lean_pool(module) for module in self._module.modules()]
             self.autograd_grad_sample_hooks += [PoolForward(p, self) for p in pools if p]
         self._watch_statistics()
         self._end_handle()  # after the hooks of a model that is a unit itself
@@ -180,7 +183,9 @@ class _OneGradientARecord(GradSampleHooks):
             return
         running = self.ran(unit)
         for index, out in outputs:
-            out.register_hook(partial(self._arrived, unit, given, running, index))
+            lost = hear(unit.module, out, partial(self._arrived, unit, given, running, index))
+            if lost is not None:
+                running.doubtful.append((unit.path, lost))
 
     def ran(self, unit: Unit) -> Pass:
         """A unit has run in the present forward pass, which is returned."""
@@ -271,8 +276,16 @@ class _OneGradientARecord(GradSampleHooks):
     def _end_backward(self) -> None:
         """Once a backward pass is over, what every parameter got is one batch's gradients."""
         assert self._ending is not None
-        ended, self._ending = self._ending, None
+        ended = self._ending
         records, ended.over = ended.records, True
+        for path, is_lost in ended.doubtful:
+            if is_lost():  # the next forward pass clears what the others have got
+                raise RefusedError(
+                    f"refused: what {path or 'the model'} gave was written in place afterwards "
+                    "(DPN501), so that its gradient of a record is lost: replace the in-place "
+                    "operation"
+                )
+        self._ending = None
         if self._statistics is not None:
             others = any(getattr(p, "grad_sample", None) is not None for p in ended.parameters)
             self._statistics.offer(self._statistics.vectors(ended.said, records), beside=others)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from dpnorm.gradients.factors import Samples
-from dpnorm.gradients.lean import LeanLayer, LeanMaxPool, lean_call
+from dpnorm.gradients.lean import LeanLayer, LeanPool, lean_call
 from dpnorm.privacy import lean_evonorm, lean_norms, lean_standardized
 from dpnorm.privacy.units import Arguments, Unit
 
@@ -116,14 +116,14 @@ class LeanForward(_OwnForward):
 
 
 class PoolForward(_OwnForward):
-    """The forward pass of a max pooling: with channels last where that pays, else as it is.
+    """The forward pass of a pooling: by a faster way where that serves the input, else as it is.
 
     Args:
         pool: of the module.
         owner: of the model's other layers; elsewhere than in its steps the module runs as it is.
     """
 
-    def __init__(self, pool: LeanMaxPool, owner: Owner) -> None:
+    def __init__(self, pool: LeanPool, owner: Owner) -> None:
         super().__init__(pool.module, owner)
         self._pool = pool
 

@@ -21,12 +21,14 @@ COUPLED = {
 SAFE = {**safe_functions.ZOO, **safe_modules.ZOO}
 
 # coupled without a doubt, and no probe need move it: the records are kept, only a gradient mixes
-# where Opacus recomputes it, an exchanged record chooses the same place, or a coin falls otherwise
+# where Opacus recomputes it, a gradient is lost where a view is written, an exchanged record
+# chooses the same place, or a coin falls otherwise
 FAILS_CLOSED = {
     "keeps every output",
     "mixes gradients below a parameter of its own",
     "a gradient normalized where no record runs",
     "a scale by the last batch's gradient",
+    "gradients mixed behind a view that is written",
     "split at a place that a record chooses",
     "mixed when a coin says so",
     "mixed when a coin says so once in a thousand times",

@@ -7,8 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dpnorm.gradients.lean import max_pool
-from dpnorm.gradients.lean.max_pool import FEW_CHANNELS
+from dpnorm.gradients.lean.max_pool import FEW_CHANNELS, max_pool
 
 pairs = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 VALUES = (-1.0, 0.0, 1.0, float("-inf"), float("inf"), float("nan"))

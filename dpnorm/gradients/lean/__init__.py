@@ -16,18 +16,18 @@ from dpnorm.gradients.lean import (
 from dpnorm.gradients.lean.call import Sink, lean_call
 from dpnorm.gradients.lean.convolution import LeanConvolution
 from dpnorm.gradients.lean.layer import LEAN_LAYERS, LeanLayer, lean, lean_layer
-from dpnorm.gradients.lean.max_pool import LeanMaxPool, max_pool
+from dpnorm.gradients.lean.pool import LeanPool, lean_pool
 
 __all__ = [
     "LEAN_LAYERS",
     "LeanConvolution",
     "LeanLayer",
-    "LeanMaxPool",
+    "LeanPool",
     "Sink",
     "lean",
     "lean_call",
     "lean_layer",
-    "max_pool",
+    "lean_pool",
 ]
 # imported for what they register
 _FAMILIES = (convolution, embedding, group_norm, layer_norm, linear, rms_norm)

@@ -191,3 +191,46 @@ class Graded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grad = self.scale.grad
         return self.out(x) * self.scale * (1.0 if grad is None else 1 + 50 * grad.mean())
+
+
+@ZOO.function("gradients mixed behind rows that are written", sequence)
+def _(x: Tensor) -> Tensor:
+    return MixingBackward.apply(x.relu_())
+
+
+@ZOO.function("gradients mixed behind a part that is written", sequence)
+def _(x: Tensor) -> Tensor:
+    x[:, 1:].mul_(2.0)
+    return MixingBackward.apply(x)
+
+
+class Viewed(nn.Module):
+    """Gives a view of what it made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight)[:, ::2].transpose(1, 2)
+
+
+class Written(nn.Module):
+    """Writes what a layer gave, and mixes gradients behind it."""
+
+    def __init__(self, first: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(MixingBackward.apply(self.first(x).relu_()))
+
+
+@ZOO.module("gradients mixed behind a view that is written", sequence)
+def _() -> nn.Module:
+    return Written(Viewed(), nn.Linear(3, 2))
+
+
+@ZOO.module("gradients mixed behind an instance norm that is written", sequence)
+def _() -> nn.Module:
+    return Written(nn.InstanceNorm1d(5, affine=True), nn.Linear(8, 2))

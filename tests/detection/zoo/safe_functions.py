@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from tests.detection.zoo.case import Case, Images, Zoo, image
+from tests.detection.zoo.case import Case, Images, Zoo, image, sequence
 
 ZOO = Zoo()
 
@@ -193,3 +193,14 @@ def _(x: Tensor) -> Tensor:
 @ZOO.function("clamped by constants")
 def _(x: Tensor) -> Tensor:
     return x.clamp(-1, 1).nan_to_num().masked_fill(x > 3, 0.0)
+
+
+@ZOO.function("rows that are written", sequence)
+def _(x: Tensor) -> Tensor:
+    return x.relu_()
+
+
+@ZOO.function("a part that is written", sequence)
+def _(x: Tensor) -> Tensor:
+    x[:, 1:].mul_(2.0)
+    return x
