@@ -1,5 +1,6 @@
 """What two traced training steps left behind: the masks from which the verdict is read."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,7 @@ class Isolation:
         backward: whether a backward pass was run.
         in_place: where outputs of sampled modules are modified in place, by path.
         output_storages: of sampled modules, to know them when they are written.
-        written_storages: that were written in place, since a view of them was last given.
+        writes: how often each storage was written in place.
         batch_norms: how far a record's output moved when the others were exchanged in the input
             of each BatchNorm-family layer that uses its batch. Their coupling is measured here, and
             the masks go on as if they were frozen, so that what else couples records shows.
@@ -83,7 +84,7 @@ class Isolation:
     edges: list[Any] = field(default_factory=list)
     in_place: dict[str, str] = field(default_factory=dict)
     output_storages: dict[int, str] = field(default_factory=dict)
-    written_storages: set[int] = field(default_factory=set)
+    writes: Counter[int] = field(default_factory=Counter)
     batch_norms: dict[str, float] = field(default_factory=dict)
     plain: list[Tensor] = field(default_factory=list)
     written: list[Tensor] = field(default_factory=list)

@@ -38,11 +38,11 @@ def read_gradient(
     if base is None or not base.requires_grad or base.is_leaf:  # views of leaves are not written
         return
     storage = base.untyped_storage()._cdata
-    result.written_storages.discard(storage)  # by what was there before
+    writes = result.writes[storage]
     own, whole = Layout.of(tensor), Layout.of(base)
 
     def read_through(gradient: Tensor) -> None:
-        if storage in result.written_storages:
+        if result.writes[storage] > writes:
             with tracer.quietly():
                 mask = tracer.table.read(gradient)
                 places = own.places_in(whole)
@@ -126,7 +126,7 @@ def write_watch(
     def watch(tensor: Tensor) -> None:
         state.save_before_write(tensor)
         storage = tensor.untyped_storage()._cdata
-        result.written_storages.add(storage)
+        result.writes[storage] += 1
         path = result.output_storages.get(storage)
         if path is not None and tracer.phase == "forward":
             result.in_place.setdefault(path, location())

@@ -234,3 +234,28 @@ def _() -> nn.Module:
 @ZOO.module("gradients mixed behind an instance norm that is written", sequence)
 def _() -> nn.Module:
     return Written(nn.InstanceNorm1d(5, affine=True), nn.Linear(8, 2))
+
+
+class Reshaped(nn.Module):
+    """Gives another view of what it is given, and has a parameter elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+@ZOO.module("gradients mixed behind rows that are written and viewed by another module", sequence)
+def _() -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.viewed = nn.Linear(8, 4), Reshaped()
+            self.last = nn.Linear(20, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(MixingBackward.apply(self.viewed(self.first(x).relu_())))
+
+    return Net()
