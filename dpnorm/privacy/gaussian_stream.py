@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
-KEY = 32  # bytes
+KEY = 16  # bytes
 _ENCRYPTED_AT_ONCE = 2**16  # bytes of zeros, which stay in the cache
 _BLOCK = AES.block_size // 8  # bytes
 
@@ -24,7 +24,7 @@ class GaussianStream:
     Two streams of one key have no block of the cipher in common, nor have two fillings.
 
     Args:
-        key: 32 bytes.
+        key: 16 bytes.
         number: of the stream, at least 0 and below 2**64.
 
     Source: counter mode, NIST SP 800-38A.
@@ -85,12 +85,11 @@ def box_muller(
     bits, half = 8 * radial.itemsize, len(radial)
     radius, angle = parts
     np.copyto(radius, radial, casting="unsafe")
-    radius *= 2.0**-bits
-    radius += 2.0 ** -(bits + 1)
-    np.log(radius, out=radius)
-    radius *= -2.0
+    radius += 0.5
+    np.divide(2.0**bits, radius, out=radius)  # 1 / u
+    np.log2(radius, out=radius)
     np.sqrt(radius, out=radius)
-    radius *= std
+    radius *= std * math.sqrt(2 * math.log(2))
     np.copyto(angle, angular.view(f"<i{angular.itemsize}"), casting="unsafe")
     angle *= math.pi * 2.0 ** (1 - bits)
     np.cos(angle, out=memory[:half])

@@ -5,6 +5,8 @@ import os
 
 import torch
 
+from dpnorm.privacy.gaussian_stream import KEY
+
 ENTROPY = "torch's generators (Mersenne Twister on the CPU), filled by the operating system"
 
 
@@ -26,12 +28,12 @@ def entropy_generator(device: torch.device | str = "cpu") -> torch.Generator:
 
 
 def stream_key(generator: torch.Generator | None) -> bytes:
-    """A key of 256 bits, drawn from a generator on the CPU, or torch's own where it is None.
+    """A key of 128 bits, drawn from a generator on the CPU, or torch's own where it is None.
 
-    Source: SHA-256, FIPS 180-4, of 315 bits that are drawn.
+    Source: the first half of SHA-256, FIPS 180-4, of 315 bits that are drawn.
     """
     drawn = torch.empty(5, dtype=torch.int64, device="cpu").random_(generator=generator)
-    return hashlib.sha256(drawn.numpy().tobytes()).digest()
+    return hashlib.sha256(drawn.numpy().tobytes()).digest()[:KEY]
 
 
 def seeded_generator(

@@ -14,7 +14,7 @@ def test_a_key_is_a_hash_of_what_was_drawn():
     drawn = torch.empty(5, dtype=torch.int64).random_(generator=torch.Generator().manual_seed(7))
     assert drawn.unique().numel() == 5
     key = stream_key(torch.Generator().manual_seed(7))
-    assert key == hashlib.sha256(drawn.numpy().tobytes()).digest()
+    assert key == hashlib.sha256(drawn.numpy().tobytes()).digest()[:16]
 
 
 @pytest.mark.parametrize("given", [None, 7])
@@ -32,7 +32,7 @@ def test_the_keys_of_two_steps_differ_and_follow_from_the_state(given):
 
 def test_a_key_is_drawn_on_the_cpu_whatever_the_default_device():
     with torch.device("meta"):
-        assert len(stream_key(None)) == 32
+        assert len(stream_key(None)) == 16
 
 
 def test_no_word_of_a_state_of_the_operating_system_is_seeded_from_32_bits():
