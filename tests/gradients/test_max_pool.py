@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dpnorm.gradients.lean.max_pool import FEW_CHANNELS, max_pool
+from dpnorm.gradients.lean.max_pool import FEW_CHANNELS, channels_last, max_pool
 
 pairs = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 VALUES = (-1.0, 0.0, 1.0, float("-inf"), float("inf"), float("nan"))
@@ -84,6 +84,15 @@ def test_what_it_does_not_serve(x):
     pool = max_pool(nn.MaxPool2d(2))
     assert pool.serves(torch.zeros(2, FEW_CHANNELS, 8, 8))
     assert not pool.serves(x)
+
+
+@pytest.mark.parametrize("shape", [(2, 19, 32, 32), (1, 8, 16, 64), (3, 5, 32, 64), (2, 6, 7, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_copy_with_channels_last_has_the_same_numbers(shape, dtype):
+    x = torch.randn(shape, dtype=dtype)
+    found = channels_last(x)
+    assert torch.equal(found, x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_modules_that_run_as_they_are():
