@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
 from dpnorm.provenance import Mask, Trace
 from dpnorm.provenance.masks import bits, reduce_or
@@ -63,7 +63,9 @@ class Isolation:
         kept: bits of tensors that are still alive after both steps, outside of the model's
             parameters and buffers.
         silent: whether the model gave no tensor that could be judged.
-        edges: of the graph, at the outputs of the sampled modules' calls.
+        edges: of the graph, at the outputs of the calls of modules that own parameters, and whose.
+        exposed: masks of gradients that came through code of the user's to where a parameter is
+            used, by the parameter's name.
         plain: copies of the output tensors of the first batch, with constant random draws.
         written: copies of the model's buffers after the first batch.
         exchanged: how far a record's output moved in the second batch, in which every record but
@@ -81,7 +83,8 @@ class Isolation:
     coins: bool = False
     kept: int = 0
     silent: bool = False
-    edges: list[Any] = field(default_factory=list)
+    edges: list[tuple[GradientEdge, nn.Module]] = field(default_factory=list)
+    exposed: list[tuple[str, Mask]] = field(default_factory=list)
     in_place: dict[str, str] = field(default_factory=dict)
     output_storages: dict[int, str] = field(default_factory=dict)
     writes: Counter[int] = field(default_factory=Counter)

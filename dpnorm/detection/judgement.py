@@ -41,6 +41,7 @@ def doubts(isolation: Isolation, *, judged_loss: bool) -> list[Doubt]:
         *_outputs(isolation),
         *_output_gradients(isolation, judged_loss=judged_loss),
         *_rows(isolation),
+        *_exposed(isolation),
         *_ignorable(isolation),
     ]
     unique: dict[tuple[str, str, str], Doubt] = {}
@@ -193,6 +194,20 @@ def _rows(isolation: Isolation) -> Iterator[Doubt]:
                 )
         elif kind == "folded":
             yield Doubt("DPN503", call.path, "several rows belong to one record", fatal=False)
+
+
+def _exposed(isolation: Isolation) -> Iterator[Doubt]:
+    """Gradients that code of the user's has mixed before they come to a parameter."""
+    for name, mask in isolation.exposed:
+        if any_mixed(mask):
+            event = _first_mixing(isolation, "backward")
+            path, _, own = name.rpartition(".")
+            yield Doubt(
+                "DPN102",
+                path,
+                f"the gradient that comes to its parameter {own!r} mixes records",
+                event.location if event else "",
+            )
 
 
 def _unless(unit: str | None) -> str:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dpnorm.detection.draws import Overwrite, make_constant, seed_draws
+from dpnorm.detection.exposed import exposed_uses, has_hooks, is_foreign
 from dpnorm.detection.families import uses_batch_statistics
 from dpnorm.detection.inputs import Inputs, call, first_records, map_tensors, tensors_in
 from dpnorm.detection.isolation import RECORDS, Isolation, OutputMasks, record_bits
 from dpnorm.detection.movement import movement
 from dpnorm.detection.preserve import SavedState
 from dpnorm.detection.swap import Exchange
-from dpnorm.detection.watches import module_hooks, read_gradient, write_watch
+from dpnorm.detection.watches import gradients_reader, module_hooks, read_gradient, write_watch
 from dpnorm.provenance import EscapeWatch, RecordTracer, eager
 from dpnorm.provenance.masks import uniform
 from dpnorm.provenance.table import is_traceable
@@ -154,7 +155,11 @@ def _one_step(
         read_gradient(tensor, masks.gradients, tracer, result)
     ends = [torch.autograd.graph.get_gradient_edge(tensor) for tensor in live]
     if not first:
-        ends += result.edges
+        ends += [edge for edge, _ in result.edges]
+    if result.foreign_backward:
+        hooked = tracer.hooked or has_hooks(model)
+        for name, node in exposed_uses(model, live, result.edges, hooked=hooked):
+            node.register_prehook(gradients_reader(name, tracer, result))
     result.edges = []
     roots, seeds = live, [_seed_gradient(tensor, lines, tracer) for tensor in live]
     with EscapeWatch(tracer), tracer:
@@ -180,9 +185,7 @@ def _one_step(
 
 def _runs_foreign_code(model: nn.Module, outputs: list[Tensor]) -> bool:
     """Whether a backward pass meets a custom autograd function or a hook of the user's."""
-    if any(module._backward_hooks or module._backward_pre_hooks for module in model.modules()):
-        return True
-    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()):
+    if has_hooks(model):
         return True
     waiting = [tensor.grad_fn for tensor in outputs]
     seen = set()
@@ -190,7 +193,7 @@ def _runs_foreign_code(model: nn.Module, outputs: list[Tensor]) -> bool:
         node = waiting.pop()
         if node is None or node in seen:
             continue
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
+        if is_foreign(node):
             return True
         seen.add(node)
         waiting += [following for following, _ in node.next_functions]

@@ -1,6 +1,6 @@
 """Hooks that read masks at the modules of a model while it is traced."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,19 @@ def read_gradient(
     base.register_hook(read_through)
 
 
+def gradients_reader(
+    name: str, tracer: RecordTracer, result: Isolation
+) -> Callable[[Sequence[Tensor | None]], None]:
+    """A hook of a node that keeps the masks of the gradients that come to it."""
+
+    def read(gradients: Sequence[Tensor | None]) -> None:
+        with tracer.quietly():
+            masks = [tracer.table.read(g) for g in gradients if g is not None]
+        result.exposed += [(name, mask) for mask in masks]
+
+    return read
+
+
 @contextmanager
 def module_hooks(
     model: nn.Module, tracer: RecordTracer, result: Isolation, seed: int
@@ -101,7 +114,7 @@ def module_hooks(
                             result.output_storages[tensor.untyped_storage()._cdata] = path
                             ends = [t for t in (tensor, tensor._base) if t is not None]
                             result.edges += [
-                                torch.autograd.graph.get_gradient_edge(end)
+                                (torch.autograd.graph.get_gradient_edge(end), module)
                                 for end in ends
                                 if end.grad_fn is not None
                             ]

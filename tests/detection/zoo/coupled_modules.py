@@ -259,3 +259,56 @@ def _() -> nn.Module:
             return self.last(MixingBackward.apply(self.viewed(self.first(x).relu_())))
 
     return Net()
+
+
+class Own(nn.Module):
+    """A parameter of its own, and what it makes of it handed over in some way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: Tensor, places: list[Tensor]) -> Any:
+        made = x @ self.weight
+        places.append(made)
+        return frozenset([made])
+
+
+class Unread(nn.Module):
+    """Mixes gradients in front of a parameter whose module's output is not read there."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.own, self.last = way, Own(), nn.Linear(8, 3)
+        self.inside = nn.Sequential(nn.Linear(8, 8))
+        self.weight = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "handed over":
+            places: list[Tensor] = []
+            self.own(x, places)
+            made = places.pop()
+        elif self.way == "in a set":
+            (made,) = self.own(x, [])
+        elif self.way == "of a module that does not run":
+            made = F.linear(x, self.inside[0].weight)
+        else:
+            made = x @ self.weight
+        if self.way == "of the model, behind a hook":
+            made.register_hook(lambda gradient: gradient - gradient.mean(0))
+            return self.last(made)
+        return self.last(MixingBackward.apply(made))
+
+
+UNREAD = {
+    f"gradients mixed before a parameter {way}": way
+    for way in (
+        "of the model",
+        "of the model, behind a hook",
+        "of a module that does not run",
+        "handed over",
+        "in a set",
+    )
+}
+for _name, _way in UNREAD.items():
+    ZOO[_name] = Case(lambda _way=_way: Unread(_way), four)

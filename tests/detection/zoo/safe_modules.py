@@ -28,6 +28,19 @@ def _(x: Tensor) -> Tensor:
     return Doubled.apply(x)
 
 
+@ZOO.module("a custom function by element above parameters of the model")
+class Above(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.shift = nn.Parameter(torch.randn(1, 8)), nn.Parameter(torch.randn(8))
+        self.first = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+        self.inside, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = Doubled.apply(self.first(x + self.token))
+        return self.last(Doubled.apply(F.linear(x, self.inside.weight) + self.shift))
+
+
 @ZOO.module("attention, batch first", sequence)
 class Attention(nn.Module):
     def __init__(self) -> None:
