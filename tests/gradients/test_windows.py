@@ -24,16 +24,21 @@ def forms(draw):
     return module, size
 
 
+def met(drawn, records):
+    """The module, an input for it, and the size of its output."""
+    module, size = drawn
+    x = torch.randn(records, module.in_channels, *size, dtype=torch.float64)
+    try:
+        return module, x, module.double()(x).shape[2:]
+    except RuntimeError:
+        assume(False)  # the kernel is larger than what it meets
+
+
 @pytest.mark.parametrize("way", [windows.pairs, windows.pairs_by_points, windows.pairs_by_windows])
 @settings(max_examples=100)
 @given(forms(), st.integers(1, 3))
 def test_pairs_are_those_of_unfolded_windows(way, drawn, records):
-    module, size = drawn
-    x = torch.randn(records, module.in_channels, *size, dtype=torch.float64)
-    try:
-        space = module.double()(x).shape[2:]
-    except RuntimeError:
-        assume(False)  # the kernel is larger than what it meets
+    module, x, space = met(drawn, records)
     rows = F.unfold(
         x, module.kernel_size, module.dilation, module.padding, module.stride
     ).transpose(1, 2)
@@ -44,12 +49,7 @@ def test_pairs_are_those_of_unfolded_windows(way, drawn, records):
 @settings(max_examples=100)
 @given(forms(), st.integers(1, 3))
 def test_rows_are_unfolded_windows_with_records_last(drawn, records):
-    module, size = drawn
-    x = torch.randn(records, module.in_channels, *size, dtype=torch.float64)
-    try:
-        space = module.double()(x).shape[2:]
-    except RuntimeError:
-        assume(False)  # the kernel is larger than what it meets
+    module, x, space = met(drawn, records)
     unfolded = F.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
     found = windows.rows_of_windows(LeanConvolution(module), x, module.kernel_size, space)
     assert torch.equal(found, unfolded.permute(1, 2, 0).flatten(1))

@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+from dpnorm.gradients.lean.maps import maps_in
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 MOST_POINTS = 256  # of a channel: with more the product is more work than it saves
 
 
@@ -26,15 +28,10 @@ class LeanAveragePool:
 
     def serves(self, *args: Any) -> bool:
         """Whether arguments are a batch that a processor has with channels first."""
-        x = args[0] if len(args) == 1 else None
+        x = maps_in(args)
         return (
-            isinstance(x, Tensor)
-            and x.device.type == "cpu"
-            and x.dtype in _DTYPES
-            and x.dim() == 4
-            and x.numel() > 0
+            x is not None
             and x.shape[2] * x.shape[3] <= MOST_POINTS
-            and x.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
         )
 
@@ -54,7 +51,7 @@ class LeanAveragePool:
         """
         if (size, dtype) not in self._shares:
             high, wide = (_shares(*each) for each in zip(size, asked, strict=True))
-            found = torch.from_numpy(np.kron(high, wide).astype(_DTYPES[dtype]))
+            found = torch.from_numpy(np.kron(high, wide).astype(_NUMPY[dtype]))
             self._shares = {(size, dtype): found}  # of other sizes none is kept
         return self._shares[size, dtype]
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_DTYPES = (torch.float32, torch.float64)
+from dpnorm.gradients.lean.maps import maps_in
+
 FEW_CHANNELS = 4  # with fewer than these laying them last does not pay
 PERIOD, AT_ONCE = 4096, 8  # bytes; channels
 
@@ -27,15 +28,10 @@ class LeanMaxPool:
 
     def serves(self, *args: Any) -> bool:
         """Whether arguments are a batch that a processor has with channels first."""
-        x = args[0] if len(args) == 1 else None
+        x = maps_in(args)
         return (
-            isinstance(x, Tensor)
-            and x.device.type == "cpu"
-            and x.dtype in _DTYPES
-            and x.dim() == 4
+            x is not None
             and x.shape[1] >= FEW_CHANNELS
-            and x.numel() > 0
-            and x.is_contiguous()
             and not x.is_contiguous(memory_format=torch.channels_last)
         )
 
