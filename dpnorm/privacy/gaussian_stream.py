@@ -21,7 +21,7 @@ _BLOCK = AES.block_size // 8  # bytes
 class GaussianStream:
     """Normal numbers that follow from a key and a number.
 
-    Two streams of one key have no block of the cipher in common, nor have two fillings.
+    Two streams of one key have no block of the cipher in common, and two fillings no byte of one.
 
     Args:
         key: 16 bytes.
