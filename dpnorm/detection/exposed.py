@@ -14,20 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 # of a parameter they make the parameter, laid otherwise
-_RESHAPING = {
-    f"{name}Backward{number}"
-    for name in (
-        "T",
-        "Transpose",
-        "Permute",
-        "View",
-        "UnsafeView",
-        "Unsqueeze",
-        "Squeeze",
-        "ToCopy",
-    )
-    for number in range(3)
-}
+_SHAPES = "T Transpose Permute View UnsafeView Unsqueeze Squeeze ToCopy".split()
+_RESHAPING = {f"{name}Backward{number}" for name in _SHAPES for number in range(3)}
 Heard = Sequence[tuple[GradientEdge, nn.Module]]  # an output whose gradient is read, and whose
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,8 +77,8 @@ def _both(
 ) -> tuple[dict[nn.Parameter, Tensor], dict[nn.Parameter, Tensor]]:
     trainable = [p for p in model.parameters() if p.requires_grad]
     outputs = [t for t in tensors_in(call(model, inputs)) if t.requires_grad]
-    generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
+    drawn = np.random.default_rng(0)  # torch's draws may be constant here, and alike for all rows
+    weights = [torch.from_numpy(drawn.standard_normal(tuple(t.shape))).to(t) for t in outputs]
     hooks.disable_hooks()
     plain = torch.autograd.grad(outputs, trainable, weights, allow_unused=True, retain_graph=True)
     hooks.enable_hooks()

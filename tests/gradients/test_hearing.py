@@ -7,18 +7,7 @@ from torch import nn
 from dpnorm.errors import InputError
 from dpnorm.gradients import captured, per_record_gradients
 from dpnorm.gradients.hearing import hear
-
-
-class Viewed(nn.Module):
-    """A module of one's own that gives a view."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(5))
-
-    def forward(self, x):
-        return (x * self.weight).transpose(1, 2)
-
+from tests.privacy.cases import Viewed
 
 MODULES = {
     "linear": lambda: nn.Linear(5, 4),
@@ -59,7 +48,7 @@ def test_gradients_are_heard_whatever_is_written(name, writes):
 
 
 def test_a_view_of_another_module_tells_that_its_gradient_was_lost():
-    module, x = Viewed(), torch.randn(6, 3, 5)
+    module, x = Viewed(5), torch.randn(6, 3, 5)
     _, lost = heard_gradient(module, x, torch.relu)
     assert not lost()
     output = module(x)
@@ -77,7 +66,7 @@ def run_of(model, x):
 def test_measurements_find_the_gradients_of_what_is_written_and_refuse_what_is_lost():
     torch.manual_seed(0)
     x = torch.randn(6, 3, 5)
-    for first in (nn.InstanceNorm1d(3, affine=True), Viewed()):
+    for first in (nn.InstanceNorm1d(3, affine=True), Viewed(5)):
         written, apart = (
             nn.Sequential(first, nn.ReLU(inplace=inplace)) for inplace in (True, False)
         )
@@ -98,7 +87,7 @@ def test_measurements_find_the_gradients_of_what_is_written_and_refuse_what_is_l
 
 
 def test_captured_tells_what_was_lost():
-    model = nn.Sequential(Viewed(), nn.ReLU(inplace=True))
+    model = nn.Sequential(Viewed(5), nn.ReLU(inplace=True))
     with captured([("0", model[0])]) as calls:
         model(torch.randn(2, 3, 5)).sum().backward()
     assert calls[0].gradient is None

@@ -121,6 +121,17 @@ class Permuted(nn.Module):
         return self.head(torch.tanh(x).mean((2, 3)))
 
 
+class Viewed(nn.Module):
+    """Gives a view, of which nobody knows who else has what it is a view of."""
+
+    def __init__(self, features: int = 6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(features))
+
+    def forward(self, x):
+        return (x * self.weight).transpose(1, 2)
+
+
 def pictures():
     return torch.randn(RECORDS, 4, 5, 5)
 

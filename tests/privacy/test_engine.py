@@ -139,6 +139,36 @@ def test_a_parameter_outside_its_module_is_refused_since_ghost_norms_would_miss_
             private(dpnorm.PrivacyEngine(), Twice(), loader(4), mode=mode)
 
 
+class Centred(torch.autograd.Function):
+    """A product whose gradient of the weight is no sum over records."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return gradient @ weight, (gradient - gradient.mean(0)).T @ x
+
+
+class CentredLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 5))
+
+    def forward(self, x):
+        return Centred.apply(x, self.weight)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "lean", "functorch", "ghost"])
+def test_a_gradient_that_is_no_sum_over_records_is_refused(mode):
+    model = nn.Sequential(nn.Linear(5, 5), CentredLayer(), nn.Linear(5, 3))
+    with pytest.raises(RefusedError, match=r"do not add up.* for 1.weight"):
+        private(dpnorm.PrivacyEngine(), model, loader(5), mode=mode)
+
+
 def test_dropout_that_is_drawn_anew_is_refused_under_ghost_clipping():
     class Scaled(nn.Module):
         def __init__(self) -> None:

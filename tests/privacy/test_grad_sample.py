@@ -24,7 +24,7 @@ from dpnorm.norms import (
     WeightStandardizedConv,
 )
 from dpnorm.privacy import hooks_for
-from tests.privacy.cases import CASES, NORMS, RECORDS, pictures, sequences
+from tests.privacy.cases import CASES, NORMS, RECORDS, Viewed, pictures, sequences
 
 MODES = ("hooks", "functorch", "lean")
 
@@ -125,17 +125,6 @@ def test_ghost_norms_are_those_of_the_gradients(name):
     wrapped = hooks_for(model, report.rows, mode="ghost", max_grad_norm=1.0)
     F.cross_entropy(wrapped(x), y).backward()
     torch.testing.assert_close(wrapped.get_norm_sample(), norms, rtol=1e-4, atol=1e-6)
-
-
-class Viewed(nn.Module):
-    """Gives a view, of which nobody knows who else has what it is a view of."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(6))
-
-    def forward(self, x):
-        return (x * self.weight).transpose(1, 2)
 
 
 @pytest.mark.parametrize("mode", [*MODES, "ghost"])
