@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 # of a parameter they make the parameter, laid otherwise
-_SHAPES = "T Transpose Permute View UnsafeView Unsqueeze Squeeze ToCopy".split()
+_SHAPES = ["T", "Transpose", "Permute", "View", "UnsafeView", "Unsqueeze", "Squeeze", "ToCopy"]
 _RESHAPING = {f"{name}Backward{number}" for name in _SHAPES for number in range(3)}
 Heard = Sequence[tuple[GradientEdge, nn.Module]]  # an output whose gradient is read, and whose
 
